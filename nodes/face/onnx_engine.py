@@ -1,0 +1,166 @@
+"""The engine of released networks: SCRFD finds, ArcFace recognises, a swapper draws; all through onnxruntime."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..skin.colour import srgb_to_lab
+from .align import ARCFACE_112_V2, Matrix, Patch, crop_face, similarity_matrix
+from .blend import box_mask
+from .colour import from_lab, match_colour
+from .contracts import SwapperContract
+from .engines import Source, SwapSettings, no_progress
+from .onnx_file import OnnxFileError, matrix_of_shape
+from .scrfd import Scrfd
+from .session import OnnxSession, Shape
+from .types import Face, FaceSet, FloatArray
+
+_ARCFACE_SIDE = 112
+_EMBEDDING = 512
+# Share of the crop over which its border fades out; facefusion blurs its box by the same amount.
+_SOFTNESS = 0.15
+
+
+class OnnxEngine:
+    """Detector, recogniser and swapper behind the engine interface."""
+
+    name = "onnx"
+
+    def __init__(
+        self, detector: OnnxSession, recogniser: OnnxSession, swapper: OnnxSession, contract: SwapperContract
+    ) -> None:
+        """Checks every graph against its contract.
+
+        Raises:
+            UserInputError: ``onnx_contract``.
+        """
+        recogniser.require("recogniser", [(None, 3, _ARCFACE_SIDE, _ARCFACE_SIDE)], [(None, _EMBEDDING)])
+        side = contract.size
+        outputs: list[Shape] = [(None, 3, side, side)]
+        # HyperSwap's exporter adds a mask, which is not used here.
+        outputs += [(None, 1, side, side)] * (len(swapper.outputs) - 1)
+        self._target, self._source = _swapper_inputs(swapper)
+        order = [spec.name for spec in swapper.inputs]
+        shapes: dict[str, Shape] = {
+            self._target: (None, 3, side, side),
+            self._source: (None, _EMBEDDING),
+        }
+        swapper.require("swapper", [shapes[name] for name in order], outputs)
+        self._projection: FloatArray | None = None
+        if contract.source == "projected":
+            try:
+                self._projection = matrix_of_shape(swapper.path, _EMBEDDING, _EMBEDDING)
+            except OnnxFileError as error:
+                raise swapper.broken("swapper", str(error)) from error
+        self._detector = Scrfd(detector)
+        self._recogniser = recogniser
+        self._swapper = swapper
+        self._contract = contract
+        providers = {session.provider for session in (detector, recogniser, swapper)}
+        self.provider = ", ".join(sorted(providers))
+        self.notes = tuple(dict.fromkeys(s.note for s in (detector, recogniser, swapper) if s.note))
+
+    def detect(self, images: Tensor, on_progress: Callable[[], None] = no_progress) -> FaceSet:
+        """The faces of ``[B, H, W, 3]`` with their embeddings."""
+        found = []
+        for image in images.float().cpu():
+            on_progress()
+            faces = self._detector.detect(image)
+            found.append(self._recognised(image, faces))
+        return FaceSet(tuple(found), images.shape[1], images.shape[2], f"{self.name} ({self.provider})")
+
+    def embeddings(self, image: Tensor, faces: Sequence[Face]) -> FloatArray:
+        """The recogniser's raw output ``[n, 512]`` for faces of ``[H, W, 3]``."""
+        crops = [self._crop(image, face, _ARCFACE_SIDE, ARCFACE_112_V2)[0] for face in faces]
+        # Rounded to 8 bits, as the networks were trained and are run everywhere else.
+        blob = (torch.stack(crops) * 255.0).round().permute(0, 3, 1, 2)
+        return self._recogniser.run_batched({self._recogniser.inputs[0].name: ((blob - 127.5) / 127.5).numpy()})
+
+    def similarity(self, image_a: Tensor, face_a: Face, image_b: Tensor, face_b: Face) -> float:
+        """Cosine of the embeddings, -1..1."""
+        vectors = [
+            _unit(self.embeddings(image.float().cpu(), [face])[0] if face.embedding is None else face.embedding)
+            for image, face in ((image_a, face_a), (image_b, face_b))
+        ]
+        return float(vectors[0] @ vectors[1])
+
+    def source(self, photo: Tensor, face: Face) -> Source:
+        """The photo's face as the swapper wants it: its normalised embedding, projected where the model does so."""
+        photo = photo[..., :3].float().cpu()
+        raw = self.embeddings(photo, [face])[0] if face.embedding is None else face.embedding
+        vector = _unit(raw)
+        if self._projection is not None:
+            vector = _unit(vector @ self._projection)
+        return Source(photo, replace(face, embedding=raw), vector)
+
+    def swap_crops(self, crops: Tensor, source: Source) -> Tensor:
+        """Network outputs ``[n, size, size, 3]``, 0..1, for aligned crops of the same shape."""
+        contract = self._contract
+        blob = ((crops.permute(0, 3, 1, 2) - contract.mean) / contract.std).contiguous().numpy()
+        vectors = np.repeat(source.embedding[None], len(blob), axis=0)  # type: ignore[index]
+        output = torch.from_numpy(self._swapper.run_batched({self._target: blob, self._source: vectors}))
+        if contract.denormalise:
+            output = output * contract.std + contract.mean
+        return output.clamp(0, 1).permute(0, 2, 3, 1)
+
+    def aligned(self, image: Tensor, face: Face) -> tuple[Tensor, Matrix]:
+        """The crop ``[size, size, 3]`` that the swapper sees, and its matrix."""
+        return self._crop(image, face, self._contract.size, self._contract.template)
+
+    def patches(
+        self,
+        image: Tensor,
+        faces: Sequence[Face],
+        source: Source,
+        settings: SwapSettings,
+        on_progress: Callable[[], None] = no_progress,
+    ) -> list[Patch]:
+        """The swapper's drawing of each face, toned like the face it replaces, in a soft square."""
+        if not faces:
+            return []
+        crops, matrices = zip(*(self.aligned(image[..., :3].float().cpu(), face) for face in faces), strict=True)
+        result = []
+        mask = box_mask(self._contract.size, _SOFTNESS, crops[0])
+        for crop, matrix in zip(crops, matrices, strict=True):
+            on_progress()
+            drawn = self.swap_crops(crop[None], source)[0]
+            result.append(Patch(_toned(drawn, crop, mask, settings.colour_match), settings.blend * mask, matrix))
+        return result
+
+    def _recognised(self, image: Tensor, faces: Sequence[Face]) -> tuple[Face, ...]:
+        if not faces:
+            return ()
+        vectors = self.embeddings(image, faces)
+        return tuple(replace(face, embedding=vector) for face, vector in zip(faces, vectors, strict=True))
+
+    def _crop(self, image: Tensor, face: Face, side: int, template: Matrix) -> tuple[Tensor, Matrix]:
+        matrix = similarity_matrix(face.landmarks, template * side)
+        # Black outside the image and no prefilter: what the networks were trained on.
+        return crop_face(image[..., :3], matrix, (side, side), border="zeros", antialias=False), matrix
+
+
+def _swapper_inputs(session: OnnxSession) -> tuple[str, str]:
+    """Names of the picture and of the identity input, whichever comes first."""
+    pictures = [spec.name for spec in session.inputs if len(spec.shape) == 4]
+    vectors = [spec.name for spec in session.inputs if len(spec.shape) == 2]
+    if len(pictures) != 1 or len(vectors) != 1:
+        shown = ", ".join(f"{spec.name} {spec.shape}" for spec in session.inputs)
+        raise session.broken("swapper", f"it should take one picture and one vector but takes {shown}")
+    return pictures[0], vectors[0]
+
+
+def _toned(drawn: Tensor, crop: Tensor, mask: Tensor, strength: float) -> Tensor:
+    if strength == 0.0:
+        return drawn
+    lab = srgb_to_lab(drawn)
+    weight = mask + 1e-4
+    return from_lab(lab + strength * (match_colour(lab, srgb_to_lab(crop), weight, weight) - lab))
+
+
+def _unit(vector: FloatArray) -> FloatArray:
+    return vector / max(float(np.linalg.norm(vector)), 1e-12)

@@ -1,0 +1,55 @@
+"""The values that cross rooms: one face, and the faces of a batch of images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+FloatArray = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Face:
+    """One face in one image.
+
+    Attributes:
+        box: x0, y0, x1, y1 in pixels of its image.
+        score: the detector's confidence, 0..1.
+        landmarks: float32 ``[5, 2]``, xy in pixels: left eye, right eye, nose tip, left and right mouth corner,
+            where left and right are the viewer's.
+        embedding: float32 ``[512]``, the recogniser's output before normalisation; None where no recogniser ran.
+    """
+
+    box: tuple[float, float, float, float]
+    score: float
+    landmarks: FloatArray
+    embedding: FloatArray | None = None
+
+    @property
+    def width(self) -> float:
+        """Box width in pixels."""
+        return self.box[2] - self.box[0]
+
+    @property
+    def height(self) -> float:
+        """Box height in pixels."""
+        return self.box[3] - self.box[1]
+
+
+@dataclass(frozen=True, eq=False)
+class FaceSet:
+    """The faces of a batch of images, largest first within each image.
+
+    Attributes:
+        faces: one tuple per image of the batch; empty where no face was found.
+        height: image height in pixels.
+        width: image width in pixels.
+        engine: what found them, e.g. ``classic`` or ``onnx (CUDAExecutionProvider)``.
+    """
+
+    faces: tuple[tuple[Face, ...], ...]
+    height: int
+    width: int
+    engine: str

@@ -1,0 +1,1 @@
+"""Small models of our own making: the offline default of Flux Face, and the code that trains them."""

@@ -1,0 +1,211 @@
+"""The engine without weights, on photographs and on rendered portraits whose truth is known."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from flux_face.nodes.errors import UserInputError
+from flux_face.nodes.face.engines import SwapSettings, classic_engine
+from flux_face.nodes.face.swap import SwapResult, photo_source, swap_faces
+from flux_face.starter.renderer import HAIR_STYLES, PortraitSpec, render_with_truth
+
+ENGINE = classic_engine()
+
+
+@lru_cache(maxsize=1)
+def astronaut() -> Image.Image:
+    import skimage.data
+
+    return Image.fromarray(skimage.data.astronaut())
+
+
+@lru_cache(maxsize=1)
+def group() -> torch.Tensor:
+    """Six people round a table, ``[1, H, W, 3]``."""
+    import insightface
+
+    return as_image(Image.open(Path(insightface.__file__).parent / "data" / "images" / "t1.jpg").convert("RGB"))
+
+
+def as_image(picture: Image.Image) -> torch.Tensor:
+    return torch.from_numpy(np.asarray(picture, dtype=np.float32) / 255.0)[None]
+
+
+@lru_cache(maxsize=32)
+def portrait(index: int) -> tuple[torch.Tensor, np.ndarray[tuple[int, int], np.dtype[np.float32]]]:
+    """A portrait ``[1, 256, 256, 3]`` and its five landmarks."""
+    rng = np.random.default_rng(index)
+    spec = PortraitSpec(
+        skin=1 + index % 10,
+        hair_style=HAIR_STYLES[index % len(HAIR_STYLES)],
+        femininity=float(rng.random()),
+        age=float(rng.random()),
+        smile=float(rng.random()),
+        tilt=float(rng.uniform(-8, 8)),
+        scale=float(rng.uniform(0.9, 1.1)),
+    )
+    rgb, truth = render_with_truth(spec)
+    # The renderer counts from the corner of the first pixel, landmarks from its centre.
+    return torch.from_numpy(rgb)[None], truth.points() - 0.5
+
+
+def test_one_face_in_every_portrait_and_its_landmarks() -> None:
+    errors = []
+    for index in range(20):
+        image, truth = portrait(index)
+        faces = ENGINE.detect(image).faces[0]
+        assert len(faces) == 1, index
+        span = np.linalg.norm(truth[1] - truth[0])
+        errors.append(np.linalg.norm(faces[0].landmarks - truth, axis=1) / span)
+    # Share of the distance between the eyes; 0.1 is the usual bar for eyes, 0.05 is an iris.
+    assert np.quantile(np.array(errors)[:, :2], 0.9) < 0.05
+    assert np.quantile(np.array(errors)[:, 2:], 0.9) < 0.15
+
+
+@pytest.mark.parametrize("degrees", [-30, -20, 0, 20, 30])
+def test_a_photograph_tilted(degrees: int) -> None:
+    turned = astronaut().rotate(degrees, Image.Resampling.BICUBIC, fillcolor=(128, 128, 128))
+    faces = ENGINE.detect(as_image(turned)).faces[0]
+    assert len(faces) == 1
+    left, right = faces[0].landmarks[0], faces[0].landmarks[1]
+    # Eyes of the upright photograph, read off by hand.
+    upright = np.array([[203.0, 112.0], [246.5, 114.5]]) - 255.5
+    angle = np.radians(-degrees)
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    expected = upright @ turn.T + 255.5
+    np.testing.assert_allclose(np.stack([left, right]), expected, atol=5.0)
+
+
+def test_several_people() -> None:
+    faces = ENGINE.detect(group()).faces[0]
+    centres = np.array([face.landmarks.mean(axis=0) for face in faces])
+    # The three who look towards the camera.
+    for x, y in ((515, 350), (783, 420), (1172, 345)):
+        assert np.linalg.norm(centres - (x, y), axis=1).min() < 30
+    assert [f.width for f in faces] == sorted((f.width for f in faces), reverse=True)
+
+
+def test_nothing_in_a_picture_without_a_face() -> None:
+    import skimage.data
+
+    for name in ("coffee", "rocket", "chelsea"):
+        picture = Image.fromarray(getattr(skimage.data, name)()).convert("RGB")
+        assert ENGINE.detect(as_image(picture)).faces == ((),), name
+
+
+@lru_cache(maxsize=1)
+def swapped() -> tuple[torch.Tensor, SwapResult]:
+    images = torch.cat([portrait(index)[0] for index in range(6)])
+    return images, swap_faces(ENGINE, images, photo_source(ENGINE, as_image(astronaut())))
+
+
+def test_the_swapped_face_is_the_photos() -> None:
+    _, result = swapped()
+    for item in result.report:
+        assert item.swapped == 1
+        assert item.similarity[0] > 0.7
+        assert item.similarity[0] > item.similarity_before[0] + 0.3
+
+
+def test_pixels_outside_the_mask_are_untouched() -> None:
+    images, result = swapped()
+    untouched = result.mask == 0
+    assert torch.equal(result.images[untouched], images[untouched])
+    assert 0.5 < float(untouched.float().mean()) < 0.95
+    assert result.images.min() >= 0
+    assert result.images.max() <= 1
+
+
+def test_the_new_face_takes_the_old_ones_tone() -> None:
+    images, result = swapped()
+    for before, after, mask in zip(images, result.images, result.mask, strict=True):
+        inner = mask > 0.98
+        assert (before[inner].mean(0) - after[inner].mean(0)).abs().max() < 0.06
+
+
+def test_no_seam_where_the_mask_fades() -> None:
+    """Across the rim the picture changes little more than the portrait itself did."""
+    images, result = swapped()
+    for before, after, mask in zip(images, result.images, result.mask, strict=True):
+        rim = (mask > 0.05) & (mask < 0.5)
+        steps = [
+            float((image.diff(dim=1).abs().mean(-1))[rim[:, 1:]].mean()) for image in (before, after)
+        ]
+        assert steps[1] < 1.25 * steps[0] + 0.004
+
+
+def test_blend_nothing_changes_nothing() -> None:
+    image, _ = portrait(3)
+    source = photo_source(ENGINE, as_image(astronaut()))
+    result = swap_faces(ENGINE, image, source, settings=SwapSettings(blend=0.0))
+    assert torch.equal(result.images, image)
+
+
+def test_all_faces_of_a_picture() -> None:
+    source = photo_source(ENGINE, as_image(astronaut()))
+    result = swap_faces(ENGINE, group(), source, target="all")
+    report = result.report[0]
+    assert report.swapped == report.faces >= 3
+    assert torch.equal(result.images[result.mask == 0], group()[result.mask == 0])
+
+
+@pytest.mark.parametrize("channels", [1, 4])
+def test_grey_and_alpha_keep_their_channels(channels: int) -> None:
+    image = portrait(0)[0]
+    image = image.mean(-1, keepdim=True) if channels == 1 else torch.cat([image, torch.rand(1, 256, 256, 1)], -1)
+    result = swap_faces(ENGINE, image, photo_source(ENGINE, as_image(astronaut())))
+    assert result.images.shape == image.shape
+    assert torch.equal(result.images[result.mask == 0], image[result.mask == 0])
+    if channels == 4:
+        assert torch.equal(result.images[..., 3], image[..., 3])
+    assert result.report[0].swapped == 1
+
+
+def test_odd_sizes_and_a_face_cut_by_the_border() -> None:
+    image = portrait(0)[0][:, 41:, 70:241]
+    result = swap_faces(ENGINE, image, photo_source(ENGINE, as_image(astronaut())))
+    assert result.images.shape == image.shape
+    assert torch.isfinite(result.images).all()
+    assert torch.equal(result.images[result.mask == 0], image[result.mask == 0])
+
+
+def test_an_image_without_a_face_passes_through() -> None:
+    images = torch.cat([torch.rand(1, 256, 256, 3), portrait(0)[0]])
+    result = swap_faces(ENGINE, images, photo_source(ENGINE, as_image(astronaut())))
+    assert [item.faces for item in result.report] == [0, 1]
+    assert torch.equal(result.images[0], images[0])
+    assert result.faces.faces[0] == ()
+
+
+def test_a_photo_without_a_face_is_refused() -> None:
+    with pytest.raises(UserInputError) as caught:
+        photo_source(ENGINE, torch.full((1, 200, 300, 3), 0.5))
+    assert caught.value.code == "photo_no_face"
+
+
+def test_a_photo_of_several_people_is_refused_unless_allowed() -> None:
+    with pytest.raises(UserInputError) as caught:
+        photo_source(ENGINE, group())
+    assert caught.value.code == "photo_several_faces"
+    assert photo_source(ENGINE, group(), "largest").face.width > 100
+
+
+def test_progress_may_interrupt() -> None:
+    calls = []
+
+    def stop() -> None:
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+
+    images = torch.cat([portrait(0)[0], portrait(1)[0]])
+    source = photo_source(ENGINE, as_image(astronaut()))
+    with pytest.raises(KeyboardInterrupt):
+        swap_faces(ENGINE, images, source, on_progress=stop)
+    assert len(calls) == 3

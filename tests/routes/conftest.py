@@ -1,0 +1,118 @@
+"""Servers for the routes' tests: one as it comes, one with tokens and tight limits."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+import pytest_asyncio
+
+from flux_face.tests.comfy_server import Comfy
+from flux_face.tests.routes.client import Client
+
+ROOT = Path(__file__).resolve().parents[2]
+COMFYUI = Path(os.environ.get("COMFYUI_PATH") or ROOT / ".comfyui" / "ComfyUI")
+STARTER_MODELS = ROOT / ".comfyui" / "base" / "models"
+
+TOKENS = {"alice": "alice-0123456789abcdef", "bob": "bob-0123456789abcdef"}
+TIGHT = {
+    "FLUX_FACE_API_TOKENS": ",".join(f"{name}:{token}" for name, token in TOKENS.items()),
+    "FLUX_FACE_MAX_BODY_BYTES": "20000",
+    "FLUX_FACE_MAX_PHOTO_BYTES": "10000",
+    "FLUX_FACE_BODY_SECONDS": "2",
+    "FLUX_FACE_MAX_QUEUE": "3",
+    "FLUX_FACE_MAX_RESULTS": "5",
+    "FLUX_FACE_MAX_TOTAL_PIXELS": "40000",
+}
+
+_IMAGE = {"class_type": "EmptyImage", "inputs": {"width": 64, "height": 64, "batch_size": 1, "color": 0x336699}}
+_PHOTO = {"class_type": "FluxFaceLoadPhoto", "inputs": {"photo": "example.png"}}
+_LOST = {"class_type": "VAELoader", "inputs": {"vae_name": "lost.safetensors"}}
+
+
+def _between(class_type: str, **inputs: Any) -> dict[str, Any]:
+    return {"class_type": class_type, "inputs": {"images": ["image", 0], **inputs}}
+
+
+def _output(source: str) -> dict[str, Any]:
+    return {"class_type": "FluxFaceJobOutput", "inputs": {"images": [source, 0], "job_id": ""}}
+
+
+PROFILES: dict[str, dict[str, Any]] = {
+    "tiny": {"image": _IMAGE, "output": _output("image")},
+    "photo": {"photo": _PHOTO, "output": _output("photo")},
+    "two": {
+        "photo": {**_PHOTO, "_meta": {"title": "user_photo"}},
+        "target": {**_PHOTO, "_meta": {"title": "target_image"}},
+        "both": {"class_type": "ImageBatch", "inputs": {"image1": ["photo", 0], "image2": ["target", 0]}},
+        "output": _output("both"),
+    },
+    "sleep": {"image": _IMAGE, "between": _between("TestSleep", seconds=120.0), "output": _output("between")},
+    "nap": {"image": _IMAGE, "between": _between("TestSleep", seconds=1.5), "output": _output("between")},
+    "raise": {"image": _IMAGE, "between": _between("TestRaise"), "output": _output("between")},
+    "exit": {
+        "image": _IMAGE,
+        "between": _between("TestSleep", seconds=1.0),
+        "exit": {"class_type": "TestExit", "inputs": {"images": ["between", 0]}},
+        "output": _output("exit"),
+    },
+    "no-vae": {
+        "image": _IMAGE,
+        "vae": _LOST,
+        "latent": {"class_type": "VAEEncode", "inputs": {"pixels": ["image", 0], "vae": ["vae", 0]}},
+        "decode": {"class_type": "VAEDecode", "inputs": {"samples": ["latent", 0], "vae": ["vae", 0]}},
+        "output": _output("decode"),
+    },
+    "no-node": {"image": {"class_type": "NowhereToBeFound", "inputs": {}}, "output": _output("image")},
+}
+
+
+def _start(base: Path, env: dict[str, str]) -> Comfy:
+    folder = base / "api"
+    (folder / "profiles").mkdir(parents=True)
+    for name, graph in PROFILES.items():
+        (folder / "profiles" / f"{name}.json").write_text(json.dumps(graph))
+    # A JSON string is a YAML string.
+    nodes = json.dumps(str(Path(__file__).parent / "custom_nodes"))
+    (folder / "nodes.yaml").write_text(f"tests:\n  custom_nodes: {nodes}\n")
+    return Comfy.start(
+        base,
+        ROOT,
+        COMFYUI,
+        STARTER_MODELS,
+        flags=("--extra-model-paths-config", str(folder / "nodes.yaml")),
+        env={"FLUX_FACE_PROFILES_DIR": str(folder / "profiles"), **env},
+    )
+
+
+@pytest.fixture(scope="session")
+def api_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Comfy]:
+    """A server with the profiles above."""
+    with _start(tmp_path_factory.mktemp("api"), {}) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def tight_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Comfy]:
+    """The same with tokens and small limits."""
+    with _start(tmp_path_factory.mktemp("tight"), TIGHT) as server:
+        yield server
+
+
+@pytest_asyncio.fixture
+async def client(api_server: Comfy) -> AsyncIterator[Client]:
+    """A client of the first server."""
+    async with aiohttp.ClientSession() as session:
+        yield Client(session, api_server.url)
+
+
+@pytest_asyncio.fixture
+async def tight(tight_server: Comfy) -> AsyncIterator[Client]:
+    """A client of the second server that shows Alice's token."""
+    async with aiohttp.ClientSession(headers={"Authorization": f"Bearer {TOKENS['alice']}"}) as session:
+        yield Client(session, tight_server.url)

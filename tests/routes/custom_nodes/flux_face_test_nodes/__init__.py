@@ -1,0 +1,66 @@
+"""Nodes that misbehave on request, loaded into the tests' ComfyUI as a second pack."""
+
+from __future__ import annotations
+
+import time
+
+import comfy.model_management
+import torch
+from comfy_api.latest import ComfyExtension, io
+
+
+class TestSleep(io.ComfyNode):
+    """Passes images on after a while; can be interrupted."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="TestSleep",
+            inputs=[io.Image.Input("images"), io.Float.Input("seconds", default=60.0)],
+            outputs=[io.Image.Output()],
+        )
+
+    @classmethod
+    def fingerprint_inputs(cls, **_: object) -> float:
+        return float("nan")
+
+    @classmethod
+    def execute(cls, images: torch.Tensor, seconds: float) -> io.NodeOutput:
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            comfy.model_management.throw_exception_if_processing_interrupted()
+            time.sleep(0.01)
+        return io.NodeOutput(images)
+
+
+class TestRaise(io.ComfyNode):
+    """Fails with a message that holds a path."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(node_id="TestRaise", inputs=[io.Image.Input("images")], outputs=[io.Image.Output()])
+
+    @classmethod
+    def execute(cls, images: torch.Tensor) -> io.NodeOutput:  # noqa: ARG003  (the input's name)
+        raise RuntimeError("secret /home/somebody/models/file.gguf")
+
+
+class TestExit(io.ComfyNode):
+    """Kills ComfyUI's worker thread."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(node_id="TestExit", inputs=[io.Image.Input("images")], outputs=[io.Image.Output()])
+
+    @classmethod
+    def execute(cls, images: torch.Tensor) -> io.NodeOutput:  # noqa: ARG003  (the input's name)
+        raise SystemExit(1)
+
+
+class TestNodes(ComfyExtension):
+    async def get_node_list(self) -> list[type[io.ComfyNode]]:
+        return [TestSleep, TestRaise, TestExit]
+
+
+async def comfy_entrypoint() -> TestNodes:
+    return TestNodes()

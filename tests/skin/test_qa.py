@@ -1,0 +1,143 @@
+"""QA of batches, good and bad."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from flux_face.nodes.errors import UserInputError
+from flux_face.nodes.skin.nodes import FluxFaceSkinGate, FluxFaceSkinToneQA, describe
+from flux_face.nodes.skin.overlay import draw_overlay
+from flux_face.nodes.skin.qa import inspect_images, measure_photo
+from flux_face.nodes.skin.thresholds import Thresholds
+from flux_face.nodes.skin.verdict import Reason, Verdict
+from flux_face.starter.renderer import SkinDefect
+from flux_face.tests.skin.portraits import astronaut, face_set, portrait
+
+
+def test_each_image_gets_its_own_verdict() -> None:
+    good, face = portrait(5)
+    bad, other = portrait(3, defect=SkinDefect.GREEN)
+    batch = torch.stack((good, bad, good))
+    found = inspect_images(batch, face_set([[face], [other], []], batch), Thresholds())
+    assert [inspection.verdict.passed for inspection in found] == [True, False, False]
+    assert found[2].verdict.reasons[0].code == "no_face"
+
+
+@pytest.mark.parametrize("poison", [float("nan"), float("inf"), -float("inf")])
+def test_an_image_with_bad_pixels_fails_alone(poison: float) -> None:
+    good, face = portrait(5)
+    bad = good.clone()
+    bad[3, 4, 1] = poison
+    batch = torch.stack((bad, good))
+    found = inspect_images(batch, face_set([[face], [face]], batch), Thresholds())
+    assert found[0].verdict.reasons[0].code == "bad_pixels"
+    assert found[1].verdict.passed
+
+
+@pytest.mark.parametrize("shape", [(0, 64, 64, 3), (1, 0, 64, 3)])
+def test_empty_batches_are_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(UserInputError, match="there are no images"):
+        inspect_images(torch.zeros(shape), face_set([], torch.zeros(shape)), Thresholds())
+
+
+@pytest.mark.parametrize("shape", [(64, 64, 3), (1, 64, 64), (1, 64, 64, 1)])
+def test_what_is_no_rgb_batch_is_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(UserInputError, match="no batch of RGB images"):
+        inspect_images(torch.zeros(shape), face_set([], torch.zeros(1, 64, 64, 3)), Thresholds())
+
+
+def test_faces_of_other_images_are_refused() -> None:
+    image, face = portrait(5)
+    with pytest.raises(UserInputError, match="they are of 2 images"):
+        inspect_images(image[None], face_set([[face], [face]], image), Thresholds())
+    with pytest.raises(UserInputError, match="they are of 1 images of 10x10"):
+        inspect_images(image[None], face_set([[face]], torch.zeros(10, 10, 3)), Thresholds())
+
+
+def test_values_beyond_the_range_count_as_its_ends() -> None:
+    image, face = portrait(5)
+    (found,) = inspect_images((image * 3.0 - 1.0)[None], face_set([[face]], image), Thresholds())
+    assert 0.0 <= found.verdict.score <= 1.0
+
+
+@pytest.mark.parametrize("size", [1, 2, 7])
+def test_tiny_images_fail(size: int) -> None:
+    verdicts = FluxFaceSkinToneQA.execute(torch.rand(2, size, size, 3)).result[1]
+    assert [verdict.reasons[0].code for verdict in verdicts] == ["no_face", "no_face"]
+    _, face = portrait(5)
+    tiny = torch.rand(1, size, size, 3)
+    assert not inspect_images(tiny, face_set([[face]], tiny), Thresholds())[0].verdict.passed
+
+
+@pytest.mark.parametrize("value", [0.0, 0.5, 1.0])
+def test_monochrome_images_never_pass(value: float) -> None:
+    image, face = portrait(5)
+    plain = torch.full_like(image, value)[None]
+    (found,) = inspect_images(plain, face_set([[face]], plain), Thresholds())
+    assert "monochrome" in {reason.code for reason in found.verdict.reasons}
+
+
+def test_a_photo_without_a_face_is_refused() -> None:
+    image, _ = astronaut()
+    with pytest.raises(UserInputError, match="photo: no face was found"):
+        measure_photo(image[None], face_set([[]], image))
+
+
+def test_the_node_finds_faces_by_itself() -> None:
+    image, _ = astronaut()
+    images, verdicts, score, report, report_json, overlay = FluxFaceSkinToneQA.execute(image[None]).result
+    assert torch.equal(images, image[None])
+    assert verdicts[0].passed
+    assert score == verdicts[0].score
+    assert report.startswith("image 1: passed")
+    document = json.loads(report_json)
+    assert document["passed"] == 1
+    assert document["items"][0]["measured"]["monk_step"] <= 5
+    assert overlay.shape == image[None].shape
+
+
+def test_the_node_compares_with_the_photo() -> None:
+    image, _ = astronaut()
+    verdicts = FluxFaceSkinToneQA.execute(image[None], photo=image[None], preset="strict").result[1]
+    assert "photo_mismatch" in verdicts[0].measured
+    assert verdicts[0].measured["photo_mismatch"] == pytest.approx(0.0, abs=0.1)
+
+
+def test_the_node_refuses_nothing_but_wrong_inputs() -> None:
+    with pytest.raises(UserInputError, match="photo: shape"):
+        FluxFaceSkinToneQA.execute(astronaut()[0][None], photo=torch.zeros(1, 5, 5, 1))
+
+
+def test_the_gate_names_who_failed_and_why() -> None:
+    images = torch.zeros(2, 4, 4, 3)
+    verdicts = (Verdict(True, 0.9), Verdict(False, 0.1, (Reason("cast", "cast: hue 250 degrees"),)))
+    with pytest.raises(UserInputError, match=r"1 of 2 failed\nimage 2: failed, score 0.10: cast: hue 250 degrees"):
+        FluxFaceSkinGate.execute(images, verdicts)
+    assert FluxFaceSkinGate.execute(images, verdicts[:1] * 2).result[0] is images
+
+
+def test_verdicts_are_json() -> None:
+    image, face = portrait(5, defect=SkinDefect.BLUE)
+    (found,) = inspect_images(image[None], face_set([[face]], image), Thresholds())
+    document = json.loads(json.dumps(found.verdict.to_json(), allow_nan=False))
+    assert document["passed"] is False
+    assert document["reasons"][0].keys() == {"code", "message", "measured", "low", "high"}
+    assert "failed" in describe([found.verdict])
+
+
+def test_the_overlay_draws_on_a_copy() -> None:
+    image, face = portrait(5)
+    (found,) = inspect_images(image[None], face_set([[face]], image), Thresholds())
+    before = image.clone()
+    overlay = draw_overlay(image, found.faces, found.measurements, found.verdict)
+    assert torch.equal(image, before)
+    assert overlay.shape == image.shape
+    assert (overlay - image).abs().mean() > 0.01
+
+
+def test_the_overlay_of_bad_pixels_is_a_picture() -> None:
+    image = torch.full((64, 64, 3), float("nan"))
+    assert draw_overlay(image, [], [], Verdict(False, 0.0)).isfinite().all()

@@ -1,0 +1,1 @@
+"""The graphs: UI-format templates here, API-format graphs and the code that fills them."""
