@@ -33,7 +33,7 @@ class FluxFaceExtension(ComfyExtension):
         community: list[type[io.ComfyNode]] = []
         for node_id, node in COMMUNITY_NODES.items():
             if node_id in comfy_nodes.NODE_CLASS_MAPPINGS:
-                log.info("Flux Face: %s is provided by another pack; ours stays available as FluxFace%s", node_id, node_id)
+                log.info("Flux Face: another pack provides %s; ours is FluxFace%s", node_id, node_id)
             else:
                 community.append(node)
         return [*GGUF_NODES, *community, *JOB_NODES, *FACE_NODES, *SKIN_NODES, *RETRY_NODES]

@@ -71,7 +71,7 @@ def serve(workspace: Workspace, options: argparse.Namespace, rest: list[str]) ->
     say(f"Starting ComfyUI. In about half a minute it is at http://{shown}:{options.port} (Ctrl-C ends it).")
     command = [workspace.python, comfyui / "main.py", "--base-directory", workspace.base, *flags, *rest]
     try:
-        return console.run(command, env=_environment(comfyui))
+        return console.run(command, env={"FLUX_FACE_DEFAULT_PROFILE": "starter", **_environment(comfyui)})
     except KeyboardInterrupt:
         return 0
 

@@ -189,8 +189,10 @@ def _write(directory: Path, stem: str, images: list[dict[str, str]]) -> list[str
 
 
 def _write_page(options: argparse.Namespace, report: dict[str, Any]) -> None:
+    out: Path = options.out
+
     def read(name: str) -> bytes:
-        return (options.out / name).read_bytes()
+        return (out / name).read_bytes()
 
     page = Page(
         prompt=options.prompt,
@@ -198,7 +200,7 @@ def _write_page(options: argparse.Namespace, report: dict[str, Any]) -> None:
         items=[Item(read(image["generated"]), read(image["swapped"]), image) for image in report["images"]],
         report=report,
     )
-    (options.out / "index.html").write_text(render(page), encoding="utf-8")
+    (out / "index.html").write_text(render(page), encoding="utf-8")
 
 
 def _finish(options: argparse.Namespace, report: dict[str, Any], code: int) -> int:

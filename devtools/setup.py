@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -29,7 +31,7 @@ def ensure_packages(workspace: Workspace) -> None:
 
 
 def ensure_all(workspace: Workspace) -> Path:
-    """Packages, ComfyUI, base directory and starter models; returns ComfyUI's folder.
+    """Packages, ComfyUI, base directory with the example photo, starter models; returns ComfyUI's folder.
 
     Raises:
         SetupError: a step failed.
@@ -42,6 +44,7 @@ def ensure_all(workspace: Workspace) -> Path:
     if not (workspace.base / "custom_nodes").is_dir():
         _announce(4, "Making ComfyUI's base directory .comfyui/base")
     comfyui.make_base_directory(workspace)
+    _place_example_photo(workspace)
     _prepare_starter_models(workspace)
     return given or comfyui.own_comfyui(workspace)
 
@@ -49,6 +52,15 @@ def ensure_all(workspace: Workspace) -> Path:
 def pack_command(workspace: Workspace, module: str, *arguments: str | Path) -> list[str | Path]:
     """The command that runs one of the pack's modules in the virtual environment."""
     return [workspace.python, workspace.root / "devtools" / "pack.py", module, *arguments]
+
+
+def _place_example_photo(workspace: Workspace) -> None:
+    """Give the example workflows the photograph they name: one in the public domain (NASA) that scikit-image ships."""
+    target = workspace.base / "input" / "example.png"
+    if not target.exists():
+        packages_folder = "Lib" if os.name == "nt" else "lib/python*"
+        shipped = workspace.venv.glob(f"{packages_folder}/site-packages/skimage/data/astronaut.png")
+        shutil.copyfile(next(shipped), target)
 
 
 def _prepare_starter_models(workspace: Workspace) -> None:

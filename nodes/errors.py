@@ -14,7 +14,8 @@ class UserInputError(ValueError):
     """
 
     def __init__(self, code: str, field: str, problem: str, remedy: str) -> None:
-        super().__init__(f"{field}: {problem}. {remedy}")
+        # ComfyUI passes on only the exception's text, so the code travels in it.
+        super().__init__(f"[{code}] {field}: {problem}. {remedy}")
         self.code = code
         self.field = field
         self.problem = problem

@@ -95,9 +95,7 @@ def invert(matrix: Matrix) -> Matrix:
 
 def compose(outer: Matrix, inner: Matrix) -> Matrix:
     """The map that applies `inner`, then `outer`."""
-    return np.concatenate(
-        [outer[:, :2] @ inner[:, :2], outer[:, :2] @ inner[:, 2:] + outer[:, 2:]], axis=1
-    )
+    return np.concatenate([outer[:, :2] @ inner[:, :2], outer[:, :2] @ inner[:, 2:] + outer[:, 2:]], axis=1)
 
 
 def transform_points(points: FloatArray | Matrix, matrix: Matrix) -> FloatArray:
@@ -198,6 +196,9 @@ def paste(frame: Tensor, touched: Tensor, patch: Patch) -> None:
     if factor >= 2:
         layer, shrink = _shrunk(layer, factor)
         to_crop = compose(shrink, to_crop)
+        # Averaging has let some of the mask into the border again.
+        layer[[0, -1], :, 3] = 0.0
+        layer[:, [0, -1], 3] = 0.0
     to_crop = compose(to_crop, np.array([[1.0, 0.0, region.x0], [0.0, 1.0, region.y0]]))
     size = (region.y1 - region.y0, region.x1 - region.x0)
     # The mask is zero along the crop's border, so repeating the border leaves the outside untouched.

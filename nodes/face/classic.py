@@ -191,4 +191,5 @@ def _details(image: Tensor, face: Face) -> Tensor:
     detail = (blur(grey, 0.04 * plane.span) - blur(grey, 0.45 * plane.span))[0]
     window = plane.oval(0.95, -0.65, 0.5, 0.25)
     detail = (detail - (detail * window).sum() / window.sum()) * window
-    return detail.reshape(-1) / detail.norm().clamp(min=1e-6)
+    unit: Tensor = detail.reshape(-1) / detail.norm().clamp(min=1e-6)
+    return unit

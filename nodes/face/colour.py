@@ -30,7 +30,8 @@ def from_lab(lab: Tensor) -> Tensor:
 def _from_relative_xyz() -> Tensor:
     """XYZ divided by the white point, to linear sRGB: the inverse of what srgb_to_lab applies."""
     matrix = torch.tensor(_RGB_TO_XYZ, dtype=torch.float64)
-    return torch.linalg.inv(matrix / matrix.sum(dim=1, keepdim=True))
+    inverse: Tensor = torch.linalg.inv(matrix / matrix.sum(dim=1, keepdim=True))
+    return inverse
 
 
 def match_colour(source: Tensor, target: Tensor, source_weight: Tensor, target_weight: Tensor) -> Tensor:

@@ -22,6 +22,8 @@ _SIZE = 0.30
 # Pyramid levels that a clear face is found at, in each of the two passes.
 _LEVELS = 5.0
 _MIN_SCORE = 0.45
+# Turned copies are more pictures in which chance may find something.
+_TURNED_PENALTY = 0.2
 
 
 @dataclass(frozen=True)
@@ -53,12 +55,11 @@ def find_candidates(grey: FloatArray, min_score: float = _MIN_SCORE) -> list[Can
     shrink = min(1.0, LONGEST / max(height, width))
     small = _resized(grey, shrink)
     for angles in ((0.0,), TURNS[:2], TURNS[2:]):
-        found = [c for angle in angles for c in _search(small, angle, min_score)]
+        least = min_score + (_TURNED_PENALTY if angles[0] else 0.0)
+        found = [c for angle in angles for c in _search(small, angle, least)]
         if found:
             kept = _without_overlaps(found)
-            scaled = [
-                Candidate(c.x / shrink, c.y / shrink, c.size / shrink, c.angle, c.score) for c in kept
-            ]
+            scaled = [Candidate(c.x / shrink, c.y / shrink, c.size / shrink, c.angle, c.score) for c in kept]
             return sorted(scaled, key=lambda c: -c.size)
     return []
 
@@ -78,7 +79,7 @@ def _search(grey: FloatArray, angle: float, min_score: float) -> list[Candidate]
     if angle:
         picture = Image.fromarray(np.ascontiguousarray(grey, dtype=np.float32))
         fill = float(grey.mean())
-        turned = picture.rotate(angle, Image.Resampling.BILINEAR, fillcolor=fill)  # type: ignore[arg-type] # mode F takes a float
+        turned = picture.rotate(angle, Image.Resampling.BILINEAR, fillcolor=fill)
         grey = np.asarray(turned, dtype=np.float32)
     votes = []
     for mirrored in (False, True):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -34,7 +35,7 @@ class Eyes:
     quality: float
 
 
-def _correlate(image: Array, kernel: Array) -> Array:
+def _correlate(image: Array, kernel: npt.NDArray[np.floating[Any]]) -> Array:
     result: Array = signal.fftconvolve(image, kernel[::-1, ::-1], mode="same").astype(np.float32)
     return result
 
@@ -68,7 +69,8 @@ def centre_map(grey: Array) -> Array:
         + _correlate(strength * uy * uy, weight * ny * ny)
         + 2.0 * _correlate(strength * ux * uy, weight * nx * ny)
     )
-    return np.clip(0.5 * (linear + np.sign(linear) * squared), 0.0, None).astype(np.float32)
+    both: Array = np.clip(0.5 * (linear + np.sign(linear) * squared), 0.0, None).astype(np.float32)
+    return both
 
 
 def find_eyes(grey: Array) -> Eyes:
@@ -197,7 +199,7 @@ def find_mouth(rgb: Array, eyes: Eyes) -> tuple[Array, Array]:
     return (centre - half * delta).astype(np.float32), (centre + half * delta).astype(np.float32)
 
 
-def _unit(values: npt.NDArray[np.floating[npt.NBitBase]]) -> npt.NDArray[np.float64]:
+def _unit(values: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.float64]:
     """Shifted and scaled to 0..1."""
     low, high = float(values.min()), float(values.max())
     scaled: npt.NDArray[np.float64] = (values.astype(np.float64) - low) / (high - low + 1e-6)

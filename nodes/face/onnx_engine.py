@@ -125,11 +125,10 @@ class OnnxEngine:
             return []
         crops, matrices = zip(*(self.aligned(image[..., :3].float().cpu(), face) for face in faces), strict=True)
         result = []
-        mask = box_mask(self._contract.size, _SOFTNESS, crops[0])
         for crop, matrix in zip(crops, matrices, strict=True):
             on_progress()
             drawn = self.swap_crops(crop[None], source)[0]
-            result.append(Patch(_toned(drawn, crop, mask, settings.colour_match), settings.blend * mask, matrix))
+            result.append(finished_patch(drawn, crop, matrix, settings.colour_match, settings.blend))
         return result
 
     def _recognised(self, image: Tensor, faces: Sequence[Face]) -> tuple[Face, ...]:
@@ -154,12 +153,14 @@ def _swapper_inputs(session: OnnxSession) -> tuple[str, str]:
     return pictures[0], vectors[0]
 
 
-def _toned(drawn: Tensor, crop: Tensor, mask: Tensor, strength: float) -> Tensor:
-    if strength == 0.0:
-        return drawn
-    lab = srgb_to_lab(drawn)
-    weight = mask + 1e-4
-    return from_lab(lab + strength * (match_colour(lab, srgb_to_lab(crop), weight, weight) - lab))
+def finished_patch(drawn: Tensor, crop: Tensor, matrix: Matrix, colour_match: float, blend: float) -> Patch:
+    """The network's drawing ``[size, size, 3]`` toned like the `crop` it replaces, in a soft square."""
+    mask = box_mask(len(crop), _SOFTNESS, crop)
+    if colour_match:
+        lab = srgb_to_lab(drawn)
+        weight = mask + 1e-4
+        drawn = from_lab(lab + colour_match * (match_colour(lab, srgb_to_lab(crop), weight, weight) - lab))
+    return Patch(drawn, blend * mask, matrix)
 
 
 def _unit(vector: FloatArray) -> FloatArray:

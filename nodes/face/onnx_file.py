@@ -32,8 +32,17 @@ def matrix_of_shape(path: Path, rows: int, columns: int) -> FloatArray:
     Raises:
         OnnxFileError: none, or several that differ, or not floating point.
     """
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        found = _find(memoryview(data), rows, columns)
+    problem = "it is empty" if path.stat().st_size == 0 else ""
+    found: list[FloatArray] = []
+    if not problem:
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            try:
+                found = _find(memoryview(data), rows, columns)
+            except OnnxFileError as error:
+                # Raised again below: its traceback holds views of the map, which could then not close.
+                problem = str(error)
+    if problem:
+        raise OnnxFileError(f"{path.name}: {problem}")
     if not found:
         raise OnnxFileError(f"{path.name} has no {rows}x{columns} initializer")
     if any(not np.array_equal(found[0], other) for other in found[1:]):

@@ -39,7 +39,7 @@ class Scrfd:
 
     def detect(self, image: Tensor) -> list[Face]:
         """The faces of ``[H, W, 3]``, largest first."""
-        blob, scale = self._blob(image)
+        blob, scale = self.blob(image)
         outputs = self._session.run({self._session.inputs[0].name: blob})
         scores, boxes, points = [], [], []
         for level, stride in enumerate(_STRIDES):
@@ -66,7 +66,7 @@ class Scrfd:
         ]
         return sorted(faces, key=lambda face: -face.width * face.height)
 
-    def _blob(self, image: Tensor) -> tuple[FloatArray, float]:
+    def blob(self, image: Tensor) -> tuple[FloatArray, float]:
         """The picture in the upper left of a square of zeros, normalised, and its scale."""
         height, width = image.shape[0], image.shape[1]
         side = self._side

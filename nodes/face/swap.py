@@ -66,9 +66,7 @@ class SwapResult:
         }
 
 
-def photo_source(
-    engine: FaceEngine, photo: Tensor, several: SeveralFaces = "error", field: str = "photo"
-) -> Source:
+def photo_source(engine: FaceEngine, photo: Tensor, several: SeveralFaces = "error", field: str = "photo") -> Source:
     """The face of a photo ``[1, H, W, C]``, ready for swapping.
 
     Raises:

@@ -156,22 +156,13 @@ def measure_skin(images: torch.Tensor, faces: Sequence[tuple[int, Face]]) -> lis
         "detail": _detail(detail) / lab[:, 0].clamp_min(1.0),
         "neck_difference": ciede2000(lab, neck_lab, SHADE_FORGIVENESS),
     }
-    present = {"white": readable, "white_ratio": readable, "neck_difference": neck_present}
-    return [
-        SkinMeasurement(
-            **{
-                name: _plain(column[i]) if name not in present or present[name][i] else None
-                for name, column in columns.items()
-            }
-        )
-        for i in range(len(faces))
-    ]
-
-
-def _plain(value: torch.Tensor) -> Any:
-    """A number, or a tuple of numbers; 0 where a zone outside the picture left nothing to measure."""
-    numbers = value.nan_to_num().tolist()
-    return tuple(numbers) if isinstance(numbers, list) else numbers
+    # 0 stands where a zone outside the picture left nothing to measure.
+    values: dict[str, list[Any]] = {name: column.nan_to_num().tolist() for name, column in columns.items()}
+    for name, present in (("white", readable), ("white_ratio", readable), ("neck_difference", neck_present)):
+        values[name] = [value if seen else None for value, seen in zip(values[name], present.tolist(), strict=True)]
+    for name in ("rgb", "lab", "balanced_lab", "white"):
+        values[name] = [None if value is None else tuple(value) for value in values[name]]
+    return [SkinMeasurement(**{name: column[i] for name, column in values.items()}) for i in range(len(faces))]
 
 
 def _sample(

@@ -55,7 +55,8 @@ def scrfd(path: Path, seed: int = 1) -> Path:
             "AveragePool", ["input.1"], f"pool{stride}", kernel_shape=[stride, stride], strides=[stride, stride]
         )
         weight = graph.random(f"w{stride}", 8, 3, 3, 3, scale=0.5)
-        feature = graph.add("Relu", [graph.add("Conv", [pooled, weight], f"c{stride}", pads=[1, 1, 1, 1])], f"f{stride}")
+        feature = graph.add("Conv", [pooled, weight], f"c{stride}", pads=[1, 1, 1, 1])
+        feature = graph.add("Relu", [feature], f"f{stride}")
         for head, (width, scale, shift) in heads.items():
             kernel = graph.random(f"{head}w{stride}", 2 * width, 8, 1, 1, scale=scale)
             bias = graph.constant(f"{head}b{stride}", np.full(2 * width, shift, dtype=np.float32))
@@ -93,7 +94,7 @@ def swapper(
     mask: bool = False,
     seed: int = 3,
 ) -> Path:
-    """inswapper: ``target [1, 3, size, size]`` and ``source [1, 512]`` to a picture, 0..1; the emap is not used by it."""
+    """inswapper: ``target [1, 3, size, size]`` and ``source [1, 512]`` to a picture. It leaves the emap unused."""
     graph = _Graph(seed)
     if emap is not None and not emap_last:
         graph.constant("buff2fs", emap)

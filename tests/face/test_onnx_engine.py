@@ -14,11 +14,15 @@ import pytest
 import torch
 from PIL import Image
 
-from flux_face.nodes.face.align import ARCFACE_112_V2
+from flux_face.nodes.errors import UserInputError
+from flux_face.nodes.face.align import ARCFACE_112_V2, similarity_matrix
 from flux_face.nodes.face.contracts import SWAPPERS, SwapperContract
+from flux_face.nodes.face.engines import SwapSettings
 from flux_face.nodes.face.onnx_engine import OnnxEngine
+from flux_face.nodes.face.onnx_file import OnnxFileError, matrix_of_shape
 from flux_face.nodes.face.scrfd import Scrfd
 from flux_face.nodes.face.session import OnnxSession
+from flux_face.nodes.face.swap import photo_source, swap_faces
 from flux_face.nodes.face.types import Face
 
 from . import graphs
@@ -131,3 +135,127 @@ def test_swap_equals_insightface(folder: Path, photo: Bytes) -> None:
     ours = engine.swap_crops(crop[None], source)[0]
     difference = np.abs((ours.numpy() * 255).astype(np.uint8).astype(int) - theirs[..., ::-1].astype(int))
     assert difference.max() <= 1
+
+
+def test_a_larger_picture_is_reduced_as_by_insightface(folder: Path, photo: Bytes) -> None:
+    """To one of 255 levels: OpenCV rounds its weights to 1/2048."""
+    blob, scale = Scrfd(OnnxSession(folder / "det_10g.onnx", "cpu")).blob(as_image(photo))
+    assert scale == pytest.approx(0.5, abs=1e-3)
+    rows = int(640 * photo.shape[0] / photo.shape[1])
+    expected = np.zeros((640, 640, 3), np.float32)
+    expected[:rows] = cv2.resize(photo, (640, rows))
+    ours = blob[0].transpose(1, 2, 0) * 128 + 127.5
+    assert np.abs(ours - expected).max() <= 1.001
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+@pytest.mark.parametrize("last", [True, False])
+def test_the_projection_is_found_by_its_shape(tmp_path: Path, dtype: Any, last: bool) -> None:
+    emap = graphs.random_emap(dtype)
+    path = graphs.swapper(tmp_path / "inswapper_128.onnx", emap=emap, emap_last=last)
+    np.testing.assert_array_equal(matrix_of_shape(path, 512, 512), emap.astype(np.float32))
+
+
+def test_files_that_are_no_models_are_refused(tmp_path: Path) -> None:
+    for content in (b"", b"not a model at all", bytes(range(256)) * 40):
+        path = tmp_path / "broken.onnx"
+        path.write_bytes(content or b"\0")
+        with pytest.raises(OnnxFileError):
+            matrix_of_shape(path, 512, 512)
+        with pytest.raises(UserInputError) as caught:
+            OnnxSession(path, "cpu")
+        assert caught.value.code == "onnx_contract"
+
+
+def test_a_swapper_without_projection_is_named(folder: Path, tmp_path: Path) -> None:
+    path = graphs.swapper(tmp_path / "inswapper_128.onnx")
+    with pytest.raises(UserInputError, match="512x512 initializer") as caught:
+        make_engine(folder, path)
+    assert caught.value.code == "onnx_contract"
+
+
+def test_swapped_roles_are_named(folder: Path) -> None:
+    with pytest.raises(UserInputError, match="recogniser") as caught:
+        OnnxEngine(
+            OnnxSession(folder / "det_10g.onnx", "cpu"),
+            OnnxSession(folder / "inswapper_128.onnx", "cpu"),
+            OnnxSession(folder / "inswapper_128.onnx", "cpu"),
+            INSWAPPER,
+        )
+    assert caught.value.code == "onnx_contract"
+    with pytest.raises(UserInputError, match=r"input\.1"):
+        make_engine(folder, folder / "w600k_r50.onnx")
+
+
+def test_a_gpu_that_is_not_there_is_an_error(folder: Path) -> None:
+    import onnxruntime
+
+    if any(
+        name.split("Exec")[0] in ("CUDA", "ROCM", "Dml", "CoreML") for name in onnxruntime.get_available_providers()
+    ):
+        pytest.skip("this onnxruntime can use a GPU")
+    with pytest.raises(UserInputError) as caught:
+        OnnxSession(folder / "det_10g.onnx", "gpu")
+    assert caught.value.code == "provider_inactive"
+    session = OnnxSession(folder / "det_10g.onnx", "auto")
+    assert session.provider == "CPUExecutionProvider"
+    assert "CPU" in session.note
+
+
+def test_a_free_batch_equals_batch_one(folder: Path, photo: Bytes, tmp_path: Path) -> None:
+    emap = graphs.random_emap()
+    free = make_engine(folder, graphs.swapper(tmp_path / "inswapper_128.onnx", emap=emap, batch="n"))
+    fixed = make_engine(folder)
+    image = as_image(photo)
+    source = fixed.source(image, face_at(515, 330, 150))
+    crops = torch.stack([free.aligned(image, face_at(x, 400, 140, x / 50))[0] for x in (200, 500, 780)])
+    torch.testing.assert_close(free.swap_crops(crops, source), fixed.swap_crops(crops, source), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("contract", SWAPPERS, ids=lambda contract: contract.name)
+def test_every_swapper_contract(folder: Path, photo: Bytes, tmp_path: Path, contract: SwapperContract) -> None:
+    """The network's input and output against the published formulas, written out on the graph's own session."""
+    hyper = contract.name.startswith("hyperswap")
+    path = graphs.swapper(
+        tmp_path / contract.name,
+        contract.size,
+        None if hyper else graphs.random_emap(),
+        source_first=hyper,
+        mask=hyper,
+    )
+    engine = make_engine(folder, path, contract)
+    image = as_image(photo)
+    source = engine.source(image, face_at(515, 330, 150))
+    assert source.face.embedding is not None
+    vector = source.face.embedding / np.linalg.norm(source.face.embedding)
+    if not hyper:
+        vector = vector @ graphs.random_emap()
+        vector = vector / np.linalg.norm(vector)
+    crop, matrix = engine.aligned(image, face_at(780, 400, 130))
+    expected = similarity_matrix(face_at(780, 400, 130).landmarks, _template_128() * contract.size / 128)
+    np.testing.assert_allclose(matrix, expected, atol=1e-4)
+    blob = crop.numpy().transpose(2, 0, 1)[None]
+    blob = (blob - 0.5) / 0.5 if hyper else blob
+    session = OnnxSession(path, "cpu")
+    output = session.run({"target": blob, "source": vector[None].astype(np.float32)})[0][0].transpose(1, 2, 0)
+    output = output * 0.5 + 0.5 if hyper else output
+    np.testing.assert_allclose(engine.swap_crops(crop[None], source)[0].numpy(), output.clip(0, 1), atol=1e-5)
+
+
+def _template_128() -> npt.NDArray[np.float64]:
+    """insightface's five points in a crop of 128: the 112 template shifted by 8."""
+    from insightface.utils.face_align import arcface_dst
+
+    return np.asarray(arcface_dst, dtype=np.float64) + np.array([8.0, 0.0])
+
+
+def test_a_whole_swap_touches_only_the_face(folder: Path, photo: Bytes) -> None:
+    engine = make_engine(folder)
+    image = as_image(photo)[None, :640, :640]
+    source = engine.source(image[0], face_at(515, 330, 150))
+    result = swap_faces(engine, image, source, settings=SwapSettings(colour_match=0.5))
+    assert result.report[0].swapped == 1
+    assert torch.equal(result.images[result.mask == 0], image[result.mask == 0])
+    assert result.provider == "CPUExecutionProvider"
+    assert -1.0 <= result.report[0].similarity[0] <= 1.0
+    assert photo_source(engine, image, "largest").embedding is not None

@@ -132,7 +132,8 @@ def test_flux_pair(tmp_path: Path, t5_xxl: Path, caplog: pytest.LogCaptureFixtur
     """T5-XXL in its true size beside a CLIP-L: every tensor finds its place, packed."""
     clip_l = tmp_path / "clip_l.safetensors"
     marker = torch.full((3072, 768), 0.25)
-    safetensors.torch.save_file({"text_model.encoder.layers.0.mlp.fc1.weight": marker}, clip_l)
+    names = [f"text_model.encoder.layers.{layer}.mlp.fc1.weight" for layer in (0, 1)]  # by which ComfyUI knows it
+    safetensors.torch.save_file({name: marker.clone() for name in names}, clip_l)
     clip = load_text_encoders((clip_l, t5_xxl), comfy.sd.CLIPType.FLUX, [])
     assert isinstance(clip.patcher, GGUFModelPatcher)
     encoder: Any = clip.cond_stage_model.t5xxl.transformer
