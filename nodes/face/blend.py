@@ -33,6 +33,13 @@ def blur_mask(mask: Tensor, sigma: float) -> Tensor:
     return blur(mask[None], sigma)[0]
 
 
+def shrink_mask(mask: Tensor, distance: float) -> Tensor:
+    """``[h, w]`` with its edges drawn in by `distance` pixels and softened."""
+    reach = max(1, round(distance))
+    eroded = -functional.max_pool2d(-mask[None, None], 2 * reach + 1, stride=1, padding=reach)
+    return blur_mask(eroded[0, 0], 0.5 * reach)
+
+
 def smoothstep(values: Tensor, low: float, high: float) -> Tensor:
     """0 below `low`, 1 above `high`, a cubic between; `low` may exceed `high`."""
     t = ((values - low) / (high - low)).clamp(0, 1)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..skin.colour import srgb_to_lab
 from .align import Matrix, Patch, compose, crop_face, similarity_matrix, transform_points
-from .blend import blur, blur_mask, membrane, smoothstep
+from .blend import blur, blur_mask, membrane, shrink_mask, smoothstep
 from .colour import from_lab, match_colour
 from .detect import find_candidates
 from .engines import Source, SwapSettings, no_progress
@@ -25,6 +25,9 @@ _MOUTH_Y = _EYES_Y + 1.10 * _SPAN
 _MIN_SIDE, _MAX_SIDE = 128, 768
 # How far the photo's face may be stretched along its axis to bring the mouth where the target's is.
 _STRETCH = (0.84, 1.20)
+
+# How much of the rim's correction the middle of the face takes on.
+_INNER_CORRECTION = 0.25
 
 # The crop in which two faces are compared.
 _COMPARE_SIDE = 64
@@ -152,12 +155,14 @@ def _patch(image: Tensor, face: Face, source: Source, settings: SwapSettings) ->
     target_lab, source_lab = srgb_to_lab(target), srgb_to_lab(warped)
     target_skin, source_skin = _skin(target_lab, plane), _skin(source_lab, plane)
     # The photo's fringe or hat stays in the photo: skin is continued where they were.
-    features = plane.oval(0.92, -0.46, 0.50, 0.12, square=3.5)
-    own = torch.maximum(features, source_skin)[..., None]
-    source_lab = own * source_lab + (1.0 - own) * membrane(source_lab, source_skin * plane.oval(1.1, -0.9, 0.7, 0.2))
+    features = plane.oval(0.92, -0.38, 0.50, 0.10, square=3.5)
+    safe = shrink_mask(smoothstep(source_skin, 0.6, 1.0), 0.10 * plane.span)
+    own = torch.maximum(features, safe)[..., None]
+    sure = safe * plane.oval(1.1, -0.9, 0.7, 0.2)
+    source_lab = own * source_lab + (1.0 - own) * membrane(source_lab, sure)
 
     # What is drawn over the face, such as hair, stays in front of all but the features.
-    core = plane.oval(0.98, -0.76, 0.56, 0.16, square=3.5)
+    core = plane.oval(1.04, -0.80, 0.56, 0.16, square=3.5)
     whole = plane.oval(1.12, -1.02, 0.74, 0.24)
     mask = torch.maximum(core, whole * blur_mask(target_skin, 0.04 * plane.span))
 
@@ -166,8 +171,9 @@ def _patch(image: Tensor, face: Face, source: Source, settings: SwapSettings) ->
     toned = source_lab + settings.colour_match * (matched - source_lab)
     rim = 4.0 * mask * (1.0 - mask) * target_skin
     correction = membrane(target_lab - toned, rim)
-    inside = smoothstep(blur_mask(mask, 0.12 * plane.span), 0.5, 1.0)
-    reach = 1.0 - (1.0 - settings.colour_match) * inside
+    # The rim meets the image; the middle keeps its own light and, with it, the matched tone.
+    inside = smoothstep(blur_mask(mask, 0.25 * plane.span), 0.5, 1.0)
+    reach = 1.0 - (1.0 - _INNER_CORRECTION * settings.colour_match) * inside
     result = from_lab(toned + reach[..., None] * correction)
     mask = mask * _border(side)
     return Patch(result, settings.blend * mask, matrix)

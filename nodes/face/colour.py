@@ -38,11 +38,11 @@ def match_colour(source: Tensor, target: Tensor, source_weight: Tensor, target_w
     """The source's L*a*b* ``[h, w, 3]`` with the target's mean and, within bounds, its spread.
 
     Reinhard, Ashikhmin, Gooch and Shirley, "Color Transfer between Images" (2001), over weighted pixels. The spread
-    is bounded so that a flat drawing does not flatten a photograph, nor a noisy target roughen it.
+    is bounded so that a flat drawing does not flatten a photograph, and never grows: highlights would burn out.
     """
     source_mean, source_spread = _moments(source, source_weight)
     target_mean, target_spread = _moments(target, target_weight)
-    gain = (target_spread / source_spread.clamp(min=1e-3)).clamp(0.75, 1.33)
+    gain = (target_spread / source_spread.clamp(min=1e-3)).clamp(0.7, 1.0)
     # Lightness keeps its highlights below white: two deviations above the new mean.
     headroom = (_WHITEST - target_mean[0]).clamp(min=0.0) / (2.0 * source_spread[0]).clamp(min=1e-3)
     gain[0] = torch.minimum(gain[0], headroom.clamp(min=0.4))

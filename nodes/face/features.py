@@ -119,7 +119,7 @@ def _pair_fit(
     mx = (left[0] + right[0]) / 2 - EYE_MIDDLE[0]
     my = (left[1] + right[1]) / 2 - EYE_MIDDLE[1]
     place = (
-        (math.log(span / SPAN) / 0.14) ** 2
+        (math.log(span / SPAN) / 0.16) ** 2
         + (tilt / math.radians(13.0)) ** 2
         + (mx / (0.16 * SPAN)) ** 2
         + (my / (0.15 * SPAN)) ** 2

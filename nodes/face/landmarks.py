@@ -13,9 +13,9 @@ from .detect import Candidate
 from .features import EYE_MIDDLE, SIDE, SPAN, Eyes, find_eyes, find_mouth
 from .types import Face, FloatArray
 
-# Measured on rendered portraits and photographs: the cascade's window is 2.6 eye distances wide and its centre
+# Measured on rendered portraits and photographs: the cascade's window is 2.5 eye distances wide and its centre
 # lies 0.30 of them below the middle of the eyes.
-_SPAN_OF_WINDOW = 0.385
+_SPAN_OF_WINDOW = 0.395
 _EYES_ABOVE = 0.30
 # The nose tip divides the way from the eyes to the mouth (ArcFace template).
 _NOSE = 0.495

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -86,7 +87,7 @@ def arcface(path: Path, seed: int = 2) -> Path:
 def swapper(
     path: Path,
     size: int = 128,
-    emap: npt.NDArray[np.floating[npt.NBitBase]] | None = None,
+    emap: npt.NDArray[np.floating[Any]] | None = None,
     *,
     emap_last: bool = True,
     batch: int | str = 1,
@@ -118,6 +119,6 @@ def swapper(
     return graph.save(path, inputs, outputs)
 
 
-def random_emap(dtype: type[np.floating[npt.NBitBase]] = np.float32) -> npt.NDArray[np.floating[npt.NBitBase]]:
+def random_emap(dtype: type[np.floating[Any]] = np.float32) -> npt.NDArray[np.floating[Any]]:
     """A 512 x 512 projection of the size of the real one's entries."""
     return (np.random.default_rng(7).standard_normal((512, 512)) / 22.6).astype(dtype)

@@ -6,6 +6,7 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 from PIL import Image
@@ -38,7 +39,7 @@ def as_image(picture: Image.Image) -> torch.Tensor:
 
 
 @lru_cache(maxsize=32)
-def portrait(index: int) -> tuple[torch.Tensor, np.ndarray[tuple[int, int], np.dtype[np.float32]]]:
+def portrait(index: int) -> tuple[torch.Tensor, npt.NDArray[np.float32]]:
     """A portrait ``[1, 256, 256, 3]`` and its five landmarks."""
     rng = np.random.default_rng(index)
     spec = PortraitSpec(
@@ -52,7 +53,7 @@ def portrait(index: int) -> tuple[torch.Tensor, np.ndarray[tuple[int, int], np.d
     )
     rgb, truth = render_with_truth(spec)
     # The renderer counts from the corner of the first pixel, landmarks from its centre.
-    return torch.from_numpy(rgb)[None], truth.points() - 0.5
+    return torch.from_numpy(rgb)[None], truth.points() - np.float32(0.5)
 
 
 def test_one_face_in_every_portrait_and_its_landmarks() -> None:
@@ -132,12 +133,11 @@ def test_the_new_face_takes_the_old_ones_tone() -> None:
     photo = astronaut_cheek()
     for before, after, faces in zip(images, result.images, result.faces.faces, strict=True):
         left, right, nose = faces[0].landmarks[:3]
-        # The cheeks: below the eyes, at the height of the nose tip.
-        for eye in (left, right):
-            x, y = round(float(eye[0])), round(float(nose[1]))
-            patch = (slice(y - 4, y + 5), slice(x - 4, x + 5))
-            usual = before[patch].mean((0, 1))
-            assert (after[patch].mean((0, 1)) - usual).norm() < 0.1 + 0.3 * (photo - usual).norm()
+        # Both cheeks together: below the eyes, at the height of the nose tip. One alone may be in shadow.
+        y = round(float(nose[1]))
+        cheeks = [(slice(y - 4, y + 5), slice(x - 4, x + 5)) for x in (round(float(eye[0])) for eye in (left, right))]
+        old, new = (torch.stack([image[cheek].mean((0, 1)) for cheek in cheeks]).mean(0) for image in (before, after))
+        assert (new - old).norm() < 0.12 + 0.2 * (photo - old).norm()
 
 
 def test_no_seam_where_the_mask_fades() -> None:

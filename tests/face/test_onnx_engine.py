@@ -237,7 +237,9 @@ def test_every_swapper_contract(folder: Path, photo: Bytes, tmp_path: Path, cont
     blob = crop.numpy().transpose(2, 0, 1)[None]
     blob = (blob - 0.5) / 0.5 if hyper else blob
     session = OnnxSession(path, "cpu")
-    output = session.run({"target": blob, "source": vector[None].astype(np.float32)})[0][0].transpose(1, 2, 0)
+    output = session.run({"target": blob.astype(np.float32), "source": vector[None].astype(np.float32)})[0][
+        0
+    ].transpose(1, 2, 0)
     output = output * 0.5 + 0.5 if hyper else output
     np.testing.assert_allclose(engine.swap_crops(crop[None], source)[0].numpy(), output.clip(0, 1), atol=1e-5)
 
@@ -246,7 +248,8 @@ def _template_128() -> npt.NDArray[np.float64]:
     """insightface's five points in a crop of 128: the 112 template shifted by 8."""
     from insightface.utils.face_align import arcface_dst
 
-    return np.asarray(arcface_dst, dtype=np.float64) + np.array([8.0, 0.0])
+    points: npt.NDArray[np.float64] = np.asarray(arcface_dst, dtype=np.float64) + np.array([8.0, 0.0])
+    return points
 
 
 def test_a_whole_swap_touches_only_the_face(folder: Path, photo: Bytes) -> None:
