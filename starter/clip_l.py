@@ -19,7 +19,7 @@ import math
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from .conditioning import GAIN, LENGTH, SUBSPACE, WIDTH, directions
@@ -203,5 +203,6 @@ def write(path: Path) -> None:
     """Write the encoder, about 246 MB, atomically. The same bytes every time."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
-    save_file(state_dict(), partial, metadata={"format": "pt"})
+    # `save_file` would make the file readable by its owner only.
+    partial.write_bytes(save(state_dict(), metadata={"format": "pt"}))
     partial.replace(path)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from . import vae
@@ -52,7 +52,8 @@ def write_flux(state: dict[str, Tensor], path: Path) -> None:
 
 def write_vae(encoder: vae.Encoder, decoder: vae.Decoder, path: Path) -> None:
     partial = path.with_name(path.name + ".partial")
-    save_file(vae.state_dict(encoder, decoder), partial, metadata={"format": "pt", "license": "GPL-3.0"})
+    # `save_file` would make the file readable by its owner only.
+    partial.write_bytes(save(vae.state_dict(encoder, decoder), metadata={"format": "pt", "license": "GPL-3.0"}))
     partial.replace(path)
 
 

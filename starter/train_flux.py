@@ -26,7 +26,7 @@ from .flux import Flux, initialise
 class FluxPlan:
     """How long and how fast. Steps count both phases; `half_steps` of them are at half resolution."""
 
-    steps: int = 6000
+    steps: int = 4200
     half_steps: int = 1200
     batch: int = 32
     half_batch: int = 64

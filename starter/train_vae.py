@@ -23,7 +23,7 @@ class DecoderPlan:
     noise: largest standard deviation of the noise on latents, so that imperfect samples decode cleanly.
     """
 
-    steps: int = 3000
+    steps: int = 1700
     batch: int = 12
     crop: int = 10
     rate: float = 1e-3

@@ -160,7 +160,7 @@ def _finish_or_expand(state: RetryState, prompt: DynamicPrompt, retry_id: str) -
     failed = state.failed
     passed = len(state.images) - len(failed)
     if not failed or state.attempt >= state.max_attempts:
-        _show(f"{passed} of {len(state.images)} passed, {state.images_sampled} images sampled", prompt, retry_id)
+        _show(f"{passed} of {len(state.images)} passed; {state.images_sampled} sampled", prompt, retry_id)
         return io.NodeOutput(state.images, state.verdicts, state.generated, json.dumps(report(state), allow_nan=False))
     _show(f"attempt {state.attempt + 1} of {state.max_attempts}: {len(failed)} of {len(state.images)} images",
           prompt, retry_id)  # fmt: skip

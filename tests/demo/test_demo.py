@@ -9,8 +9,10 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
 import skimage
 from PIL import Image
 
@@ -22,6 +24,14 @@ PICTURES = Path(skimage.__file__).parent / "data"
 def _demo(out: Path, *arguments: str) -> subprocess.Popen[str]:
     command = [sys.executable, str(ROOT / "devtools" / "pack.py"), "devtools.demo", "--out", str(out), *arguments]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.fixture(autouse=True)
+def _heed_interrupts() -> Iterator[None]:
+    """A background job of a shell, which a test run may be, makes its children ignore Ctrl-C."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def _comfy_pids(out: Path) -> list[int]:

@@ -165,7 +165,7 @@ def test_the_node_says_which_attempt_runs(classic: Runner) -> None:
     assert outcome.texts == [
         ("retry", "attempt 2 of 3: 1 of 2 images"),
         ("retry", "attempt 3 of 3: 1 of 2 images"),
-        ("retry", "2 of 2 passed, 4 images sampled"),
+        ("retry", "2 of 2 passed; 4 sampled"),
     ]
 
 

@@ -36,7 +36,8 @@ def test_skin_mask_covers_skin_of_the_asked_tone() -> None:
     for skin, tone in enumerate(MONK_TONES, start=1):
         picture, truth = render_with_truth(PortraitSpec(skin=skin))
         median = np.median(picture[truth.skin > 0.95], axis=0)
-        assert np.abs(median - np.array(tone)).max() < 0.12, skin
+        # Shading takes some light off, most of it off pale skin.
+        assert np.abs(median - np.array(tone)).max() < 0.15, skin
 
 
 def test_landmarks_lie_on_the_features() -> None:
