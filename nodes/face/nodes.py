@@ -18,7 +18,7 @@ from ..sockets import Faces
 from .engines import FaceEngine, SwapSettings, classic_engine
 from .model_files import AUTOMATIC, detector_files, load_onnx_engine, recogniser_files, swapper_files
 from .overlay import box_masks, draw_faces
-from .swap import SeveralFaces, Target, photo_source, swap_faces
+from .swap import SeveralFaces, Target, photo_source, swap_faces, three_channels
 
 CATEGORY = "Flux Face/face"
 
@@ -133,6 +133,7 @@ class FluxFaceDetectFaces(io.ComfyNode):
 
     @classmethod
     def execute(cls, images: torch.Tensor, engine: FaceEngine | None = None) -> io.NodeOutput:
+        images = three_channels(images)
         faces = (engine or classic_engine()).detect(images, _progress(len(images)))
         overlay = draw_faces(images, faces)
         count = sum(len(found) for found in faces.faces)
@@ -245,6 +246,7 @@ class FluxFaceFaceSimilarity(io.ComfyNode):
     @classmethod
     def execute(cls, images: torch.Tensor, photo: torch.Tensor, engine: FaceEngine | None = None) -> io.NodeOutput:
         chosen = engine or classic_engine()
+        images = three_channels(images)
         source = photo_source(chosen, photo, "largest")
         found = chosen.detect(images, _progress(len(images)))
         values = [

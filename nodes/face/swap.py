@@ -72,7 +72,7 @@ def photo_source(engine: FaceEngine, photo: Tensor, several: SeveralFaces = "err
     Raises:
         UserInputError: ``photo_no_face`` or ``photo_several_faces``.
     """
-    faces = engine.detect(photo[:1]).faces[0]
+    faces = engine.detect(three_channels(photo[:1])).faces[0]
     if not faces:
         raise UserInputError(
             "photo_no_face",
@@ -87,7 +87,7 @@ def photo_source(engine: FaceEngine, photo: Tensor, several: SeveralFaces = "err
             f"the photo shows {len(faces)} faces and it is not clear which is meant",
             "Crop the photo to one person, or set several_faces_in_photo to largest",
         )
-    return engine.source(photo[0], faces[0])
+    return engine.source(three_channels(photo[0]), faces[0])
 
 
 def swap_faces(
@@ -112,7 +112,7 @@ def swap_faces(
     for index in range(len(result)):
         started = time.perf_counter()
         before = result[index].clone()
-        rgb = _three_channels(before)
+        rgb = three_channels(before)
         faces = engine.detect(rgb[None], on_progress).faces[0]
         chosen = faces[:1] if target == "largest" else faces
         earlier = tuple(engine.similarity(rgb, face, source.photo, source.face) for face in chosen)
@@ -129,9 +129,10 @@ def swap_faces(
     return SwapResult(result, faces_set, mask, tuple(reports), engine.name, engine.provider)
 
 
-def _three_channels(image: Tensor) -> Tensor:
-    """RGB ``[H, W, 3]`` of a grey, RGB or RGBA image."""
-    return image.expand(-1, -1, 3).contiguous() if image.shape[-1] == 1 else image[..., :3].contiguous()
+def three_channels(images: Tensor) -> Tensor:
+    """RGB ``[..., H, W, 3]`` of grey, RGB or RGBA images."""
+    grey = images.shape[-1] == 1
+    return images.expand(*images.shape[:-1], 3).contiguous() if grey else images[..., :3].contiguous()
 
 
 def _like(rgb: Tensor, image: Tensor) -> Tensor:

@@ -176,6 +176,15 @@ def test_grey_and_alpha_keep_their_channels(channels: int) -> None:
     assert result.report[0].swapped == 1
 
 
+@pytest.mark.parametrize("channels", [1, 4])
+def test_a_photo_of_other_channels_is_as_good(channels: int) -> None:
+    photo = as_image(astronaut())
+    photo = photo.mean(-1, keepdim=True) if channels == 1 else torch.cat([photo, torch.rand_like(photo[..., :1])], -1)
+    result = swap_faces(ENGINE, portrait(0)[0], photo_source(ENGINE, photo))
+    assert result.images.shape == (1, 256, 256, 3)
+    assert result.report[0].similarity[0] > 0.5
+
+
 def test_odd_sizes_and_a_face_cut_by_the_border() -> None:
     image = portrait(0)[0][:, 41:, 70:241]
     result = swap_faces(ENGINE, image, photo_source(ENGINE, as_image(astronaut())))
