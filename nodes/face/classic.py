@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..skin.colour import srgb_to_lab
+from ..skin.colour import lab_to_srgb, srgb_to_lab
 from .align import Matrix, Patch, compose, crop_face, similarity_matrix, transform_points
 from .blend import blur, blur_mask, membrane, shrink_mask, smoothstep
-from .colour import from_lab, match_colour
+from .colour import match_colour
 from .detect import find_candidates
 from .engines import Source, SwapSettings, no_progress
 from .landmarks import grey_of, landmarks_of
@@ -174,7 +174,7 @@ def _patch(image: Tensor, face: Face, source: Source, settings: SwapSettings) ->
     # The rim meets the image; the middle keeps its own light and, with it, the matched tone.
     inside = smoothstep(blur_mask(mask, 0.25 * plane.span), 0.5, 1.0)
     reach = 1.0 - (1.0 - _INNER_CORRECTION * settings.colour_match) * inside
-    result = from_lab(toned + reach[..., None] * correction)
+    result = lab_to_srgb(toned + reach[..., None] * correction)
     mask = mask * _border(side)
     return Patch(result, settings.blend * mask, matrix)
 

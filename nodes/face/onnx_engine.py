@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..skin.colour import srgb_to_lab
+from ..skin.colour import lab_to_srgb, srgb_to_lab
 from .align import ARCFACE_112_V2, Matrix, Patch, crop_face, similarity_matrix
 from .blend import box_mask
-from .colour import from_lab, match_colour
+from .colour import match_colour
 from .contracts import SwapperContract
 from .engines import Source, SwapSettings, no_progress
 from .onnx_file import OnnxFileError, matrix_of_shape
@@ -159,7 +159,7 @@ def finished_patch(drawn: Tensor, crop: Tensor, matrix: Matrix, colour_match: fl
     if colour_match:
         lab = srgb_to_lab(drawn)
         weight = mask + 1e-4
-        drawn = from_lab(lab + colour_match * (match_colour(lab, srgb_to_lab(crop), weight, weight) - lab))
+        drawn = lab_to_srgb(lab + colour_match * (match_colour(lab, srgb_to_lab(crop), weight, weight) - lab))
     return Patch(drawn, blend * mask, matrix)
 
 

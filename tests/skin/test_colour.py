@@ -11,6 +11,7 @@ from flux_face.nodes.skin.colour import (
     chroma,
     ciede2000,
     hue,
+    lab_to_srgb,
     rgb_to_hsv,
     rgb_to_ycrcb,
     srgb_to_lab,
@@ -99,6 +100,17 @@ def test_lab_of_known_colours(rgb: tuple[float, ...], lab: tuple[float, ...]) ->
 def test_lab_agrees_with_scikit_image() -> None:
     rgb = np.random.default_rng(2).random((1000, 3))
     np.testing.assert_allclose(srgb_to_lab(torch.from_numpy(rgb)).numpy(), color.rgb2lab(rgb), atol=0.02)
+
+
+def test_lab_goes_back_to_the_colour_it_came_from() -> None:
+    rgb = torch.cat([torch.rand(500, 3, generator=torch.Generator().manual_seed(1)), torch.eye(3), torch.zeros(1, 3)])
+    assert torch.allclose(lab_to_srgb(srgb_to_lab(rgb)), rgb, atol=1e-4)
+
+
+def test_a_lab_colour_outside_srgb_is_clipped() -> None:
+    rgb = lab_to_srgb(torch.tensor([[120.0, 0.0, 0.0], [50.0, 200.0, -200.0], [-5.0, 0.0, 0.0]]))
+    assert rgb.min() == 0.0
+    assert rgb.max() <= 1.0
 
 
 def test_hue_and_chroma() -> None:
