@@ -39,9 +39,9 @@ class Production:
         return int(jobs["inProgress"]) + int(jobs["inQueue"])
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def production(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Production]:
-    """A worker in production mode, ready; the last test of test_production.py ends it."""
+    """A worker in production mode, ready; one per file, for the last test of test_production.py ends it."""
     directory = tmp_path_factory.mktemp("production")
     with Platform() as platform:
         env = {
