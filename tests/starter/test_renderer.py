@@ -28,16 +28,18 @@ def test_picture_is_in_range() -> None:
 @pytest.mark.parametrize("skin", range(1, 11))
 def test_one_face_is_found_in_portraits_of_every_tone(skin: int) -> None:
     rng = np.random.default_rng(skin)
-    greys = [render(replace(sample_spec(rng), skin=skin)).mean(axis=-1) for _ in range(4)]
-    assert sum(len(find_candidates(grey)) == 1 for grey in greys) >= 3
+    greys = [render(replace(sample_spec(rng), skin=skin)).mean(axis=-1) for _ in range(8)]
+    assert sum(len(find_candidates(grey)) == 1 for grey in greys) >= 6
 
 
 def test_skin_mask_covers_skin_of_the_asked_tone() -> None:
     for skin, tone in enumerate(MONK_TONES, start=1):
         picture, truth = render_with_truth(PortraitSpec(skin=skin))
         median = np.median(picture[truth.skin > 0.95], axis=0)
-        # Shading takes some light off, most of it off pale skin.
-        assert np.abs(median - np.array(tone)).max() < 0.15, skin
+        # Shading takes some light off, in proportion to the tone.
+        share = median / np.array(tone)
+        assert share.min() > 0.84, skin
+        assert share.max() < 1.06, skin
 
 
 def test_landmarks_lie_on_the_features() -> None:
