@@ -18,7 +18,7 @@ from ...nodes.face.align import ARCFACE_128, crop_face, paste, similarity_matrix
 from ...nodes.face.contracts import SWAPPERS
 from ...nodes.face.onnx_engine import finished_patch
 from ...tests.face import graphs
-from .report import Row
+from .report import Row, lower
 
 # Side of the square frame, and side of the aligned crop in the frame's pixels.
 _CASES = ((1024, 256), (1024, 512), (2048, 512), (2048, 1024), (4096, 1024))
@@ -43,7 +43,7 @@ def rows() -> list[Row]:
             image = torch.from_numpy(frame.astype(np.float32) / 255.0)
             ours = _milliseconds(lambda i=image, p=points: _ours(i, p), _Timed(None))  # type: ignore[misc]
             name = f"align and paste, frame {side}, face {face}"
-            result.append(Row(name, ours, theirs, "insightface INSwapper", "ms/face", ours / theirs))
+            result.append(lower(name, ours, theirs, "insightface INSwapper", "ms/face"))
     return result
 
 

@@ -22,7 +22,7 @@ import psutil  # type: ignore[import-untyped]  # no types of its own
 import torch
 from gguf import GGMLQuantizationType as GType
 
-from .report import Row
+from .report import Row, higher, lower
 
 SHAPE = (3072, 12288)  # the widest matrices of Flux
 TYPES = ("Q4_0", "Q4_K", "Q5_K", "Q6_K", "Q8_0", "IQ4_XS")
@@ -61,11 +61,11 @@ def expansion_rows() -> list[Row]:
             case = f"{type_name} to {dtype_name}"
             ratios.append((dtype_name, reference / ours))
             unit = "elements/s"
-            result.append(Row(case, elements / ours, elements / reference, "gguf-py float32", unit, reference / ours))
-            result.append(Row(case, elements / ours, elements / limit, "torch copy", unit, limit / ours, limit=True))
+            result.append(higher(case, elements / ours, elements / reference, "gguf-py float32", unit))
+            result.append(higher(case, elements / ours, elements / limit, "torch copy", unit, limit=True))
     for dtype_name in DTYPES:
         mean = statistics.geometric_mean(ratio for name, ratio in ratios if name == dtype_name)
-        result.append(Row(f"geometric mean to {dtype_name}", mean, 1.0, "gguf-py float32", "times", mean))
+        result.append(higher(f"geometric mean to {dtype_name}", mean, 1.0, "gguf-py float32", "times"))
     return result
 
 
@@ -89,8 +89,8 @@ def loading_rows() -> list[Row]:
         reading = time.perf_counter() - start
         del state, content
     return [
-        Row("load and read every weight, peak memory", peak[0], size, "file size", "bytes", peak[0] / size),
-        Row("load and read every weight, time", loading, reading, "reading the file", "s", loading / reading),
+        lower("load and read every weight, peak memory", peak[0], size, "file size", "bytes", limit=True),
+        lower("load and read every weight, time", loading, reading, "reading the file", "s"),
     ]
 
 
@@ -144,7 +144,7 @@ def lora_rows() -> list[Row]:
             times[count] = min(_seconds(sample(model, steps)) for _ in range(REPEATS)) / steps
         for count in (1, 3):
             name = f"sampling step with {count} LoRA{'s' if count > 1 else ''}"
-            result.append(Row(name, times[count], times[0], "no LoRA", "s", times[count] / times[0]))
+            result.append(lower(name, times[count], times[0], "no LoRA", "s", limit=True))
     return result
 
 

@@ -18,7 +18,7 @@ class Row:
         reference: the reference's value.
         reference_name: what the reference is, e.g. ``"gguf-py float32"``.
         unit: of both values, e.g. ``"elements/s"``.
-        ratio: ours / reference.
+        ratio: how many times better ours is, so that above 1 is ahead; see ``higher`` and ``lower``.
         limit: whether the reference is a bound that cannot be passed, not a rival.
     """
 
@@ -29,6 +29,16 @@ class Row:
     unit: str
     ratio: float
     limit: bool = False
+
+
+def higher(case: str, ours: float, reference: float, reference_name: str, unit: str, *, limit: bool = False) -> Row:
+    """A row of values of which more is better, such as a speed."""
+    return Row(case, ours, reference, reference_name, unit, ours / reference, limit)
+
+
+def lower(case: str, ours: float, reference: float, reference_name: str, unit: str, *, limit: bool = False) -> Row:
+    """A row of values of which less is better, such as a time."""
+    return Row(case, ours, reference, reference_name, unit, reference / ours, limit)
 
 
 def write_json(rows: Sequence[Row], path: Path) -> None:

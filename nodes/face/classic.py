@@ -9,12 +9,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..errors import UserInputError
 from ..skin.colour import lab_to_srgb, srgb_to_lab
 from .align import Matrix, Patch, compose, crop_face, similarity_matrix, transform_points
 from .blend import blur, blur_mask, membrane, shrink_mask, smoothstep
 from .colour import match_colour
 from .detect import find_candidates
-from .engines import Source, SwapSettings, no_progress
+from .engines import Placement, SwapSettings, no_progress
+from .identity import Identity
 from .landmarks import grey_of, landmarks_of
 from .types import Face, FaceSet, FloatArray
 
@@ -38,6 +40,7 @@ class ClassicEngine:
 
     name = "classic"
     provider = "torch CPU"
+    device = torch.device("cpu")
 
     def detect(self, images: Tensor, on_progress: Callable[[], None] = no_progress) -> FaceSet:
         """The frontal faces of ``[B, H, W, 3]``, tilted up to about 40 degrees."""
@@ -48,29 +51,43 @@ class ClassicEngine:
             found.append(tuple(landmarks_of(image[..., :3], candidate) for candidate in candidates))
         return FaceSet(tuple(found), images.shape[1], images.shape[2], self.name)
 
-    def similarity(self, image_a: Tensor, face_a: Face, image_b: Tensor, face_b: Face) -> float:
-        """Correlation of the two aligned faces' details, -1..1."""
-        a, b = _details(image_a, face_a), _details(image_b, face_b)
-        return float((a * b).sum())
+    def identity(self, photo: Tensor, face: Face) -> Identity:
+        """The photo itself."""
+        return Identity(photo=photo[..., :3].float().cpu(), face=face)
 
-    def source(self, photo: Tensor, face: Face) -> Source:
-        """The photo itself is the source."""
-        return Source(photo[..., :3].float().cpu(), face)
+    def compare(self, images: Tensor, placements: Sequence[Placement]) -> tuple[float, ...]:
+        """Correlations of the aligned faces' details, -1..1."""
+        result = []
+        for item in placements:
+            photo, face = _photo(item.identity)
+            result.append(float((_details(images[item.image], item.face) * _details(photo, face)).sum()))
+        return tuple(result)
 
     def patches(
         self,
-        image: Tensor,
-        faces: Sequence[Face],
-        source: Source,
+        images: Tensor,
+        placements: Sequence[Placement],
         settings: SwapSettings,
         on_progress: Callable[[], None] = no_progress,
     ) -> list[Patch]:
         """The photo's face warped onto each face, its colours matched and its rim made to meet the image."""
         result = []
-        for face in faces:
+        for item in placements:
             on_progress()
-            result.append(_patch(image[..., :3].float().cpu(), face, source, settings))
+            photo, face = _photo(item.identity)
+            result.append(_patch(images[item.image][..., :3].float().cpu(), item.face, photo, face, settings))
         return result
+
+
+def _photo(identity: Identity) -> tuple[Tensor, Face]:
+    if identity.photo is None or identity.face is None:
+        raise UserInputError(
+            "identity_incomplete",
+            "identity",
+            "it holds an embedding only, and the classic engine works with a photo",
+            "Make the identity from a photo, or choose the onnx engine",
+        )
+    return identity.photo, identity.face
 
 
 def _three_points(landmarks: FloatArray) -> FloatArray:
@@ -141,7 +158,7 @@ def _skin(lab: Tensor, plane: _FacePlane) -> Tensor:
     return blur_mask(smoothstep(distance, 1.6, 0.9), 0.03 * plane.span)
 
 
-def _patch(image: Tensor, face: Face, source: Source, settings: SwapSettings) -> Patch:
+def _patch(image: Tensor, face: Face, photo: Tensor, photo_face: Face, settings: SwapSettings) -> Patch:
     points = _three_points(face.landmarks)
     span = float(np.linalg.norm(points[1] - points[0]))
     side = min(max(32 * math.ceil(span / _SPAN / 32), _MIN_SIDE), _MAX_SIDE)
@@ -149,8 +166,8 @@ def _patch(image: Tensor, face: Face, source: Source, settings: SwapSettings) ->
     places = transform_points(points, matrix)
     plane = _FacePlane(places, side)
     target = crop_face(image, matrix, (side, side))
-    source_points = _three_points(source.face.landmarks)
-    warped = crop_face(source.photo, _fit(source_points, places), (side, side))
+    source_points = _three_points(photo_face.landmarks)
+    warped = crop_face(photo, _fit(source_points, places), (side, side))
 
     target_lab, source_lab = srgb_to_lab(target), srgb_to_lab(warped)
     target_skin, source_skin = _skin(target_lab, plane), _skin(source_lab, plane)

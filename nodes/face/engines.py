@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
 
+import torch
 from torch import Tensor
 
 from .align import Patch
-from .types import Face, FaceSet, FloatArray
+from .identity import Identity
+from .masks import MaskSettings
+from .restorer import Restorer
+from .types import Face, FaceSet
+
+ColourMethod = Literal["mean_std", "histogram"]
 
 
 def no_progress() -> None:
@@ -20,54 +26,75 @@ def no_progress() -> None:
 class SwapSettings:
     """How a face is put in.
 
-    colour_match: 0 keeps the photo's colours, 1 takes those of the face that is replaced.
-    blend: opacity of the new face, 0..1.
+    Attributes:
+        colour_match: 0 keeps the colours the network drew, 1 takes those of the face that is replaced.
+        colour_method: how: mean and spread in L*a*b*, or the whole histogram.
+        blend: opacity of the new face, 0..1.
+        mask: which part of the aligned crop is replaced.
+        pixel_boost: the network draws the face in this many tiles a side, each of its own size (onnx engine).
+        restorer: sharpens the drawn face before it is pasted; None for none.
+        restore_strength: share of the restored picture, 0..1.
     """
 
     colour_match: float = 1.0
+    colour_method: ColourMethod = "mean_std"
     blend: float = 1.0
+    mask: MaskSettings = field(default_factory=MaskSettings)
+    pixel_boost: int = 1
+    restorer: Restorer | None = None
+    restore_strength: float = 1.0
 
 
 @dataclass(frozen=True, eq=False)
-class Source:
-    """The face to put in: the photo ``[H, W, 3]``, the face in it, and its normalised embedding where one exists."""
+class Placement:
+    """One face to be replaced: in image `image` of a batch, `face` becomes `identity`."""
 
-    photo: Tensor
+    image: int
     face: Face
-    embedding: FloatArray | None = None
+    identity: Identity
 
 
 class FaceEngine(Protocol):
     """Detection, comparison and replacement of faces by one family of methods.
 
-    `name` and `provider` appear in reports: which engine ran and on what. Every method that works through several
-    images or faces calls `on_progress` before each, so that the caller can show progress and interrupt by raising.
+    `name` and `provider` appear in reports: which engine ran and on what. `device` is where patches are made, and
+    where images had best lie. Every method that works through several images or faces calls `on_progress` once for
+    each, before it is worked on or, where the network takes them as one batch, before that batch; the caller shows
+    progress and interrupts by raising.
     """
 
     name: str
     provider: str
+    device: torch.device
 
     def detect(self, images: Tensor, on_progress: Callable[[], None] = no_progress) -> FaceSet:
-        """The faces of ``[B, H, W, 3]``."""
+        """The faces of ``[B, H, W, 3]``, the largest first in each image."""
         ...
 
-    def similarity(self, image_a: Tensor, face_a: Face, image_b: Tensor, face_b: Face) -> float:
-        """How alike two faces are, -1..1; images ``[H, W, 3]``."""
+    def identity(self, photo: Tensor, face: Face) -> Identity:
+        """The person in a photo ``[H, W, 3]``."""
         ...
 
-    def source(self, photo: Tensor, face: Face) -> Source:
-        """Prepares the face of a photo ``[H, W, 3]`` for swapping."""
+    def compare(self, images: Tensor, placements: Sequence[Placement]) -> tuple[float, ...]:
+        """How alike each placement's face, as images ``[B, H, W, 3]`` show it now, is to its identity, -1..1.
+
+        Raises:
+            UserInputError: ``identity_incomplete`` where the identity lacks what this engine compares by.
+        """
         ...
 
     def patches(
         self,
-        image: Tensor,
-        faces: Sequence[Face],
-        source: Source,
+        images: Tensor,
+        placements: Sequence[Placement],
         settings: SwapSettings,
         on_progress: Callable[[], None] = no_progress,
     ) -> list[Patch]:
-        """The source's face made to fit each given face of an image ``[H, W, 3]``, ready to paste."""
+        """For every placement its identity made to fit the face in images ``[B, H, W, 3]``, ready to paste.
+
+        Raises:
+            UserInputError: ``identity_incomplete`` where the identity lacks what this engine draws from.
+        """
         ...
 
 

@@ -16,7 +16,8 @@ from ..errors import UserInputError
 from .contracts import DETECTORS, RECOGNISERS, SWAPPERS, ModelFile, SwapperContract
 from .engines import FaceEngine
 from .onnx_engine import OnnxEngine
-from .session import Device, OnnxSession
+from .ort_session import OrtSession
+from .session import Device
 
 AUTOMATIC = "automatic"
 
@@ -77,7 +78,7 @@ def load_onnx_engine(
 @lru_cache(maxsize=1)
 def _engine(detector: Path, recogniser: Path, swapper: Path, device: Device) -> OnnxEngine:
     contract = next(row for row in SWAPPERS if row.name == swapper.name)
-    sessions = [OnnxSession(path, device) for path in (detector, recogniser, swapper)]
+    sessions = [OrtSession(path, device) for path in (detector, recogniser, swapper)]
     return OnnxEngine(sessions[0], sessions[1], sessions[2], contract)
 
 

@@ -15,10 +15,10 @@ import torch
 from comfy_api.latest import io, ui
 
 from ..sockets import Faces
-from .engines import FaceEngine, SwapSettings, classic_engine
+from .engines import FaceEngine, Placement, SwapSettings, classic_engine
 from .model_files import AUTOMATIC, detector_files, load_onnx_engine, recogniser_files, swapper_files
 from .overlay import box_masks, draw_faces
-from .swap import SeveralFaces, Target, photo_source, swap_faces, three_channels
+from .swap import SeveralFaces, Target, photo_identity, swap_faces, three_channels
 
 CATEGORY = "Flux Face/face"
 
@@ -211,10 +211,15 @@ class FluxFaceSwapFace(io.ComfyNode):
     ) -> io.NodeOutput:
         chosen = engine or classic_engine()
         comfy.model_management.throw_exception_if_processing_interrupted()
-        source = photo_source(chosen, photo, several_faces_in_photo)
+        identity = photo_identity(chosen, photo, several_faces_in_photo)
         # One step for an image's detection and one for its usual single face.
         result = swap_faces(
-            chosen, images, source, target, SwapSettings(colour_match, blend), _progress(2 * len(images))
+            chosen,
+            images,
+            identity,
+            target,
+            SwapSettings(colour_match=colour_match, blend=blend),
+            _progress(2 * len(images)),
         )
         return io.NodeOutput(result.images, result.faces, result.mask, json.dumps(result.to_json()))
 
@@ -247,12 +252,11 @@ class FluxFaceFaceSimilarity(io.ComfyNode):
     def execute(cls, images: torch.Tensor, photo: torch.Tensor, engine: FaceEngine | None = None) -> io.NodeOutput:
         chosen = engine or classic_engine()
         images = three_channels(images)
-        source = photo_source(chosen, photo, "largest")
+        identity = photo_identity(chosen, photo, "largest")
         found = chosen.detect(images, _progress(len(images)))
-        values = [
-            round(chosen.similarity(image, faces[0], source.photo, source.face), 4) if faces else None
-            for image, faces in zip(images, found.faces, strict=True)
-        ]
+        placements = [Placement(index, faces[0], identity) for index, faces in enumerate(found.faces) if faces]
+        alike = dict(zip((item.image for item in placements), chosen.compare(images, placements), strict=True))
+        values = [round(alike[index], 4) if index in alike else None for index in range(len(images))]
         report = json.dumps({"engine": chosen.name, "provider": chosen.provider, "similarity": values})
         return io.NodeOutput(min(-1.0 if value is None else value for value in values), report)
 

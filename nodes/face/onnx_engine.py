@@ -9,15 +9,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..errors import UserInputError
 from ..skin.colour import lab_to_srgb, srgb_to_lab
 from .align import ARCFACE_112_V2, Matrix, Patch, crop_face, similarity_matrix
 from .blend import box_mask
 from .colour import match_colour
 from .contracts import SwapperContract
-from .engines import Source, SwapSettings, no_progress
+from .engines import Placement, SwapSettings, no_progress
+from .identity import Identity
 from .onnx_file import OnnxFileError, matrix_of_shape
 from .scrfd import Scrfd
-from .session import OnnxSession, Shape
+from .session import Session, Shape, broken, require, run_batched
 from .types import Face, FaceSet, FloatArray
 
 _ARCFACE_SIDE = 112
@@ -31,15 +33,13 @@ class OnnxEngine:
 
     name = "onnx"
 
-    def __init__(
-        self, detector: OnnxSession, recogniser: OnnxSession, swapper: OnnxSession, contract: SwapperContract
-    ) -> None:
+    def __init__(self, detector: Session, recogniser: Session, swapper: Session, contract: SwapperContract) -> None:
         """Checks every graph against its contract.
 
         Raises:
             UserInputError: ``onnx_contract``.
         """
-        recogniser.require("recogniser", [(None, 3, _ARCFACE_SIDE, _ARCFACE_SIDE)], [(None, _EMBEDDING)])
+        require(recogniser, "recogniser", [(None, 3, _ARCFACE_SIDE, _ARCFACE_SIDE)], [(None, _EMBEDDING)])
         side = contract.size
         outputs: list[Shape] = [(None, 3, side, side)]
         # HyperSwap's exporter adds a mask, which is not used here.
@@ -50,19 +50,20 @@ class OnnxEngine:
             self._target: (None, 3, side, side),
             self._source: (None, _EMBEDDING),
         }
-        swapper.require("swapper", [shapes[name] for name in order], outputs)
+        require(swapper, "swapper", [shapes[name] for name in order], outputs)
         self._projection: FloatArray | None = None
         if contract.source == "projected":
             try:
                 self._projection = matrix_of_shape(swapper.path, _EMBEDDING, _EMBEDDING)
             except OnnxFileError as error:
-                raise swapper.broken("swapper", str(error)) from error
+                raise broken(swapper, "swapper", str(error)) from error
         self._detector = Scrfd(detector)
         self._recogniser = recogniser
         self._swapper = swapper
         self._contract = contract
         providers = {session.provider for session in (detector, recogniser, swapper)}
         self.provider = ", ".join(sorted(providers))
+        self.device = swapper.device
         self.notes = tuple(dict.fromkeys(s.note for s in (detector, recogniser, swapper) if s.note))
 
     def detect(self, images: Tensor, on_progress: Callable[[], None] = no_progress) -> FaceSet:
@@ -79,31 +80,44 @@ class OnnxEngine:
         crops = [self._crop(image, face, _ARCFACE_SIDE, ARCFACE_112_V2)[0] for face in faces]
         # Rounded to 8 bits, as the networks were trained and are run everywhere else.
         blob = (torch.stack(crops) * 255.0).round().permute(0, 3, 1, 2)
-        return self._recogniser.run_batched({self._recogniser.inputs[0].name: ((blob - 127.5) / 127.5).numpy()})
+        feeds = {self._recogniser.inputs[0].name: (blob - 127.5) / 127.5}
+        vectors: FloatArray = run_batched(self._recogniser, feeds)[0].cpu().numpy()
+        return vectors
 
-    def similarity(self, image_a: Tensor, face_a: Face, image_b: Tensor, face_b: Face) -> float:
-        """Cosine of the embeddings, -1..1."""
-        vectors = [
-            _unit(self.embeddings(image.float().cpu(), [face])[0] if face.embedding is None else face.embedding)
-            for image, face in ((image_a, face_a), (image_b, face_b))
-        ]
-        return float(vectors[0] @ vectors[1])
-
-    def source(self, photo: Tensor, face: Face) -> Source:
-        """The photo's face as the swapper wants it: its normalised embedding, projected where the model does so."""
+    def identity(self, photo: Tensor, face: Face) -> Identity:
+        """The person in a photo ``[H, W, 3]``."""
         photo = photo[..., :3].float().cpu()
         raw = self.embeddings(photo, [face])[0] if face.embedding is None else face.embedding
-        vector = _unit(raw)
-        if self._projection is not None:
-            vector = _unit(vector @ self._projection)
-        return Source(photo, replace(face, embedding=raw), vector)
+        return Identity(raw, self._recogniser.path.name, photo, replace(face, embedding=raw))
 
-    def swap_crops(self, crops: Tensor, source: Source) -> Tensor:
-        """Network outputs ``[n, size, size, 3]``, 0..1, for aligned crops of the same shape."""
+    def compare(self, images: Tensor, placements: Sequence[Placement]) -> tuple[float, ...]:
+        """Cosines of the embeddings, -1..1."""
+        result = []
+        for item in placements:
+            now = _unit(self.embeddings(images[item.image].float().cpu(), [item.face])[0])
+            result.append(float(now @ _unit(self._embedding(item.identity))))
+        return tuple(result)
+
+    def source_vector(self, identity: Identity) -> FloatArray:
+        """The identity as the swapper wants it: its normalised embedding, projected where the model does so."""
+        vector = _unit(self._embedding(identity))
+        return vector if self._projection is None else _unit(vector @ self._projection)
+
+    def _embedding(self, identity: Identity) -> FloatArray:
+        if identity.embedding is None or identity.recogniser != self._recogniser.path.name:
+            raise UserInputError(
+                "identity_incomplete",
+                "identity",
+                f"it holds no embedding of {self._recogniser.path.name}",
+                "Make the identity with the engine that uses it",
+            )
+        return identity.embedding
+
+    def swap_crops(self, crops: Tensor, vectors: FloatArray) -> Tensor:
+        """Network outputs ``[n, size, size, 3]``, 0..1, for aligned crops of the same shape and ``[n, 512]``."""
         contract = self._contract
-        blob = ((crops.permute(0, 3, 1, 2) - contract.mean) / contract.std).contiguous().numpy()
-        vectors = np.repeat(source.embedding[None], len(blob), axis=0)  # type: ignore[index]
-        output = torch.from_numpy(self._swapper.run_batched({self._target: blob, self._source: vectors}))
+        blob = ((crops.permute(0, 3, 1, 2) - contract.mean) / contract.std).contiguous()
+        output = run_batched(self._swapper, {self._target: blob, self._source: torch.from_numpy(vectors)})[0].cpu()
         if contract.denormalise:
             output = output * contract.std + contract.mean
         return output.clamp(0, 1).permute(0, 2, 3, 1)
@@ -114,20 +128,17 @@ class OnnxEngine:
 
     def patches(
         self,
-        image: Tensor,
-        faces: Sequence[Face],
-        source: Source,
+        images: Tensor,
+        placements: Sequence[Placement],
         settings: SwapSettings,
         on_progress: Callable[[], None] = no_progress,
     ) -> list[Patch]:
         """The swapper's drawing of each face, toned like the face it replaces, in a soft square."""
-        if not faces:
-            return []
-        crops, matrices = zip(*(self.aligned(image[..., :3].float().cpu(), face) for face in faces), strict=True)
         result = []
-        for crop, matrix in zip(crops, matrices, strict=True):
+        for item in placements:
             on_progress()
-            drawn = self.swap_crops(crop[None], source)[0]
+            crop, matrix = self.aligned(images[item.image].float().cpu(), item.face)
+            drawn = self.swap_crops(crop[None], self.source_vector(item.identity)[None])[0]
             result.append(finished_patch(drawn, crop, matrix, settings.colour_match, settings.blend))
         return result
 
@@ -143,13 +154,13 @@ class OnnxEngine:
         return crop_face(image[..., :3], matrix, (side, side), border="zeros", antialias=False), matrix
 
 
-def _swapper_inputs(session: OnnxSession) -> tuple[str, str]:
+def _swapper_inputs(session: Session) -> tuple[str, str]:
     """Names of the picture and of the identity input, whichever comes first."""
     pictures = [spec.name for spec in session.inputs if len(spec.shape) == 4]
     vectors = [spec.name for spec in session.inputs if len(spec.shape) == 2]
     if len(pictures) != 1 or len(vectors) != 1:
         shown = ", ".join(f"{spec.name} {spec.shape}" for spec in session.inputs)
-        raise session.broken("swapper", f"it should take one picture and one vector but takes {shown}")
+        raise broken(session, "swapper", f"it should take one picture and one vector but takes {shown}")
     return pictures[0], vectors[0]
 
 

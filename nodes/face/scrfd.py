@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from .session import OnnxSession, Shape
+from .session import Session, Shape, broken, require
 from .types import Face, FloatArray
 
 SIDE = 640
@@ -19,7 +19,7 @@ _OUTPUTS = 9
 class Scrfd:
     """Detection as insightface's ``SCRFD.detect`` with one input size of 640 x 640."""
 
-    def __init__(self, session: OnnxSession, threshold: float = 0.5, overlap: float = 0.4) -> None:
+    def __init__(self, session: Session, threshold: float = 0.5, overlap: float = 0.4) -> None:
         """threshold: lowest score. overlap: boxes that share more than this are one face.
 
         Raises:
@@ -28,11 +28,11 @@ class Scrfd:
         rank = len(session.outputs[0].shape)
         lead: Shape = (None,) * (rank - 1)
         columns = [1] * 3 + [4] * 3 + [10] * 3
-        session.require("detector", [(None, 3, None, None)], [(*lead, width) for width in columns])
+        require(session, "detector", [(None, 3, None, None)], [(*lead, width) for width in columns])
         size = session.inputs[0].shape[2:]
         self._side = SIDE if size[0] is None else size[0]
         if size[0] != size[1]:
-            raise session.broken("detector", f"its input is not square: {size}")
+            raise broken(session, "detector", f"its input is not square: {size}")
         self._session = session
         self._threshold = threshold
         self._overlap = overlap
@@ -40,7 +40,8 @@ class Scrfd:
     def detect(self, image: Tensor) -> list[Face]:
         """The faces of ``[H, W, 3]``, largest first."""
         blob, scale = self.blob(image)
-        outputs = self._session.run({self._session.inputs[0].name: blob})
+        found = self._session.run({self._session.inputs[0].name: blob})
+        outputs = [found[spec.name].cpu().numpy() for spec in self._session.outputs]
         scores, boxes, points = [], [], []
         for level, stride in enumerate(_STRIDES):
             score = outputs[level].reshape(-1)
@@ -66,7 +67,7 @@ class Scrfd:
         ]
         return sorted(faces, key=lambda face: -face.width * face.height)
 
-    def blob(self, image: Tensor) -> tuple[FloatArray, float]:
+    def blob(self, image: Tensor) -> tuple[Tensor, float]:
         """The picture in the upper left of a square of zeros, normalised, and its scale."""
         height, width = image.shape[0], image.shape[1]
         side = self._side
@@ -78,7 +79,7 @@ class Scrfd:
         small = functional.interpolate(planes, size=(rows, columns), mode="bilinear", align_corners=False)
         square = torch.zeros(1, 3, side, side)
         square[:, :, :rows, :columns] = small.round()
-        return ((square - 127.5) / 128.0).numpy(), rows / height
+        return (square - 127.5) / 128.0, rows / height
 
 
 def _distinct(boxes: FloatArray, scores: FloatArray, overlap: float) -> list[int]:

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from ..errors import UserInputError
 from .align import paste
-from .engines import FaceEngine, Source, SwapSettings, no_progress
+from .engines import FaceEngine, Placement, SwapSettings, no_progress
+from .identity import Identity
 from .types import Face, FaceSet
 
 Target = Literal["largest", "all"]
@@ -66,7 +67,9 @@ class SwapResult:
         }
 
 
-def photo_source(engine: FaceEngine, photo: Tensor, several: SeveralFaces = "error", field: str = "photo") -> Source:
+def photo_identity(
+    engine: FaceEngine, photo: Tensor, several: SeveralFaces = "error", field: str = "photo"
+) -> Identity:
     """The face of a photo ``[1, H, W, C]``, ready for swapping.
 
     Raises:
@@ -87,13 +90,13 @@ def photo_source(engine: FaceEngine, photo: Tensor, several: SeveralFaces = "err
             f"the photo shows {len(faces)} faces and it is not clear which is meant",
             "Crop the photo to one person, or set several_faces_in_photo to largest",
         )
-    return engine.source(three_channels(photo[0]), faces[0])
+    return engine.identity(three_channels(photo[0]), faces[0])
 
 
 def swap_faces(
     engine: FaceEngine,
     images: Tensor,
-    source: Source,
+    identity: Identity,
     target: Target = "largest",
     settings: SwapSettings | None = None,
     on_progress: Callable[[], None] = no_progress,
@@ -115,12 +118,13 @@ def swap_faces(
         rgb = three_channels(before)
         faces = engine.detect(rgb[None], on_progress).faces[0]
         chosen = faces[:1] if target == "largest" else faces
-        earlier = tuple(engine.similarity(rgb, face, source.photo, source.face) for face in chosen)
+        placements = [Placement(0, face, identity) for face in chosen]
+        earlier = engine.compare(rgb[None], placements)
         canvas = rgb.clone()
-        for patch in engine.patches(rgb, chosen, source, settings, on_progress):
+        for patch in engine.patches(rgb[None], placements, settings, on_progress):
             paste(canvas, mask[index], patch)
         result[index] = _like(canvas, before)
-        later = tuple(engine.similarity(canvas, face, source.photo, source.face) for face in chosen)
+        later = engine.compare(canvas[None], placements)
         # The new face lies where the old one was; what was read from its pixels no longer holds.
         found.append(tuple(replace(face, embedding=None) if face in chosen else face for face in faces))
         elapsed = 1000.0 * (time.perf_counter() - started)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
 FloatArray = npt.NDArray[np.float32]
+
+Sex = Literal["female", "male"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,12 +23,17 @@ class Face:
         landmarks: float32 ``[5, 2]``, xy in pixels: left eye, right eye, nose tip, left and right mouth corner,
             where left and right are the viewer's.
         embedding: float32 ``[512]``, the recogniser's output before normalisation; None where no recogniser ran.
+        sex, age: what the attribute model reads in the face, age in years; None where none ran.
+        contour: float32 ``[106, 2]``, xy in pixels, insightface's 106 points; None where no such model ran.
     """
 
     box: tuple[float, float, float, float]
     score: float
     landmarks: FloatArray
     embedding: FloatArray | None = None
+    sex: Sex | None = None
+    age: float | None = None
+    contour: FloatArray | None = None
 
     @property
     def width(self) -> float:

@@ -8,9 +8,9 @@ from .blocks import CODECS
 from .blocks.codec import Factors
 from .tensor_types import GEOMETRY, TensorType
 
-# Values per tile. On the CPU the float32 tile and its uint8 temporaries stay in the last-level cache while each of the
-# calls on them, whose fixed cost is some microseconds, has work for every thread. Elsewhere a tile only bounds the memory
-# of the temporaries.
+# Values per tile. On the CPU the float32 tile and its uint8 temporaries stay in the last-level cache while each call on
+# them, whose fixed cost is some microseconds, has work for every thread. Elsewhere a tile only bounds the memory of the
+# temporaries.
 _CPU_TILE = 1 << 20
 _DEVICE_TILE = 1 << 24
 

@@ -13,7 +13,7 @@ from PIL import Image
 
 from flux_face.nodes.errors import UserInputError
 from flux_face.nodes.face.engines import SwapSettings, classic_engine
-from flux_face.nodes.face.swap import SwapResult, photo_source, swap_faces
+from flux_face.nodes.face.swap import SwapResult, photo_identity, swap_faces
 from flux_face.starter.renderer import HAIR_STYLES, PortraitSpec, render_with_truth
 
 ENGINE = classic_engine()
@@ -103,7 +103,7 @@ def test_nothing_in_a_picture_without_a_face() -> None:
 @lru_cache(maxsize=1)
 def swapped() -> tuple[torch.Tensor, SwapResult]:
     images = torch.cat([portrait(index)[0] for index in range(4)])
-    return images, swap_faces(ENGINE, images, photo_source(ENGINE, as_image(astronaut())))
+    return images, swap_faces(ENGINE, images, photo_identity(ENGINE, as_image(astronaut())))
 
 
 def test_the_swapped_face_is_the_photos() -> None:
@@ -151,13 +151,13 @@ def test_no_seam_where_the_mask_fades() -> None:
 
 def test_blend_nothing_changes_nothing() -> None:
     image, _ = portrait(3)
-    source = photo_source(ENGINE, as_image(astronaut()))
+    source = photo_identity(ENGINE, as_image(astronaut()))
     result = swap_faces(ENGINE, image, source, settings=SwapSettings(blend=0.0))
     assert torch.equal(result.images, image)
 
 
 def test_all_faces_of_a_picture() -> None:
-    source = photo_source(ENGINE, as_image(astronaut()))
+    source = photo_identity(ENGINE, as_image(astronaut()))
     result = swap_faces(ENGINE, group(), source, target="all")
     report = result.report[0]
     assert report.swapped == report.faces >= 3
@@ -168,7 +168,7 @@ def test_all_faces_of_a_picture() -> None:
 def test_grey_and_alpha_keep_their_channels(channels: int) -> None:
     image = portrait(0)[0]
     image = image.mean(-1, keepdim=True) if channels == 1 else torch.cat([image, torch.rand(1, 256, 256, 1)], -1)
-    result = swap_faces(ENGINE, image, photo_source(ENGINE, as_image(astronaut())))
+    result = swap_faces(ENGINE, image, photo_identity(ENGINE, as_image(astronaut())))
     assert result.images.shape == image.shape
     assert torch.equal(result.images[result.mask == 0], image[result.mask == 0])
     if channels == 4:
@@ -180,14 +180,14 @@ def test_grey_and_alpha_keep_their_channels(channels: int) -> None:
 def test_a_photo_of_other_channels_is_as_good(channels: int) -> None:
     photo = as_image(astronaut())
     photo = photo.mean(-1, keepdim=True) if channels == 1 else torch.cat([photo, torch.rand_like(photo[..., :1])], -1)
-    result = swap_faces(ENGINE, portrait(0)[0], photo_source(ENGINE, photo))
+    result = swap_faces(ENGINE, portrait(0)[0], photo_identity(ENGINE, photo))
     assert result.images.shape == (1, 256, 256, 3)
     assert result.report[0].similarity[0] > 0.5
 
 
 def test_odd_sizes_and_a_face_cut_by_the_border() -> None:
     image = portrait(0)[0][:, 41:, 70:241]
-    result = swap_faces(ENGINE, image, photo_source(ENGINE, as_image(astronaut())))
+    result = swap_faces(ENGINE, image, photo_identity(ENGINE, as_image(astronaut())))
     assert result.images.shape == image.shape
     assert torch.isfinite(result.images).all()
     assert torch.equal(result.images[result.mask == 0], image[result.mask == 0])
@@ -195,7 +195,7 @@ def test_odd_sizes_and_a_face_cut_by_the_border() -> None:
 
 def test_an_image_without_a_face_passes_through() -> None:
     images = torch.cat([torch.rand(1, 256, 256, 3), portrait(0)[0]])
-    result = swap_faces(ENGINE, images, photo_source(ENGINE, as_image(astronaut())))
+    result = swap_faces(ENGINE, images, photo_identity(ENGINE, as_image(astronaut())))
     assert [item.faces for item in result.report] == [0, 1]
     assert torch.equal(result.images[0], images[0])
     assert result.faces.faces[0] == ()
@@ -203,15 +203,17 @@ def test_an_image_without_a_face_passes_through() -> None:
 
 def test_a_photo_without_a_face_is_refused() -> None:
     with pytest.raises(UserInputError) as caught:
-        photo_source(ENGINE, torch.full((1, 200, 300, 3), 0.5))
+        photo_identity(ENGINE, torch.full((1, 200, 300, 3), 0.5))
     assert caught.value.code == "photo_no_face"
 
 
 def test_a_photo_of_several_people_is_refused_unless_allowed() -> None:
     with pytest.raises(UserInputError) as caught:
-        photo_source(ENGINE, group())
+        photo_identity(ENGINE, group())
     assert caught.value.code == "photo_several_faces"
-    assert photo_source(ENGINE, group(), "largest").face.width > 100
+    face = photo_identity(ENGINE, group(), "largest").face
+    assert face is not None
+    assert face.width > 100
 
 
 def test_progress_may_interrupt() -> None:
@@ -223,7 +225,7 @@ def test_progress_may_interrupt() -> None:
             raise KeyboardInterrupt
 
     images = torch.cat([portrait(0)[0], portrait(1)[0]])
-    source = photo_source(ENGINE, as_image(astronaut()))
+    source = photo_identity(ENGINE, as_image(astronaut()))
     with pytest.raises(KeyboardInterrupt):
         swap_faces(ENGINE, images, source, on_progress=stop)
     assert len(calls) == 3

@@ -20,9 +20,9 @@ from flux_face.nodes.face.contracts import SWAPPERS, SwapperContract
 from flux_face.nodes.face.engines import SwapSettings
 from flux_face.nodes.face.onnx_engine import OnnxEngine
 from flux_face.nodes.face.onnx_file import OnnxFileError, matrix_of_shape
+from flux_face.nodes.face.ort_session import OrtSession
 from flux_face.nodes.face.scrfd import Scrfd
-from flux_face.nodes.face.session import OnnxSession
-from flux_face.nodes.face.swap import photo_source, swap_faces
+from flux_face.nodes.face.swap import photo_identity, swap_faces
 from flux_face.nodes.face.types import Face
 
 from . import graphs
@@ -76,9 +76,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def make_engine(folder: Path, swapper: Path | None = None, contract: SwapperContract = INSWAPPER) -> OnnxEngine:
     return OnnxEngine(
-        OnnxSession(folder / "det_10g.onnx", "cpu"),
-        OnnxSession(folder / "w600k_r50.onnx", "cpu"),
-        OnnxSession(swapper or folder / "inswapper_128.onnx", "cpu"),
+        OrtSession(folder / "det_10g.onnx", "cpu"),
+        OrtSession(folder / "w600k_r50.onnx", "cpu"),
+        OrtSession(swapper or folder / "inswapper_128.onnx", "cpu"),
         contract,
     )
 
@@ -89,7 +89,7 @@ def test_detection_equals_insightface(folder: Path, photo: Bytes, crop: tuple[in
     reference = model_zoo.scrfd.SCRFD(model_file=str(folder / "det_10g.onnx"), static_shape_sessions=False)
     boxes, points = reference.detect(as_bgr(rgb), input_size=(640, 640))
     assert 3 < len(boxes) < 2000
-    faces = Scrfd(OnnxSession(folder / "det_10g.onnx", "cpu")).detect(as_image(rgb))
+    faces = Scrfd(OrtSession(folder / "det_10g.onnx", "cpu")).detect(as_image(rgb))
     assert len(faces) == len(boxes)
     order = sorted(range(len(boxes)), key=lambda i: (-boxes[i, 4], boxes[i, 0], boxes[i, 1]))
     ours = sorted(faces, key=lambda face: (-face.score, face.box[0], face.box[1]))
@@ -121,9 +121,9 @@ def test_swap_equals_insightface(folder: Path, photo: Bytes) -> None:
     engine = make_engine(folder)
     reference = insightface_swapper(folder / "inswapper_128.onnx")
     target = face_at(780, 400, 130)
-    source = engine.source(as_image(photo), face_at(515, 330, 150, -15))
-    assert source.face.embedding is not None
-    raw = source.face.embedding
+    source = engine.identity(as_image(photo), face_at(515, 330, 150, -15))
+    assert source.embedding is not None
+    raw = source.embedding
     theirs, matrix = reference.get(
         as_bgr(photo),
         SimpleNamespace(kps=target.landmarks),
@@ -132,19 +132,19 @@ def test_swap_equals_insightface(folder: Path, photo: Bytes) -> None:
     )
     crop, ours_matrix = engine.aligned(as_image(photo), target)
     np.testing.assert_allclose(ours_matrix, matrix, rtol=1e-4, atol=1e-3)
-    ours = engine.swap_crops(crop[None], source)[0]
+    ours = engine.swap_crops(crop[None], engine.source_vector(source)[None])[0]
     difference = np.abs((ours.numpy() * 255).astype(np.uint8).astype(int) - theirs[..., ::-1].astype(int))
     assert difference.max() <= 1
 
 
 def test_a_larger_picture_is_reduced_as_by_insightface(folder: Path, photo: Bytes) -> None:
     """To one of 255 levels: OpenCV rounds its weights to 1/2048."""
-    blob, scale = Scrfd(OnnxSession(folder / "det_10g.onnx", "cpu")).blob(as_image(photo))
+    blob, scale = Scrfd(OrtSession(folder / "det_10g.onnx", "cpu")).blob(as_image(photo))
     assert scale == pytest.approx(0.5, abs=1e-3)
     rows = int(640 * photo.shape[0] / photo.shape[1])
     expected = np.zeros((640, 640, 3), np.float32)
     expected[:rows] = cv2.resize(photo, (640, rows))
-    ours = blob[0].transpose(1, 2, 0) * 128 + 127.5
+    ours = blob[0].permute(1, 2, 0).numpy() * 128 + 127.5
     assert np.abs(ours - expected).max() <= 1.001
 
 
@@ -163,7 +163,7 @@ def test_files_that_are_no_models_are_refused(tmp_path: Path) -> None:
         with pytest.raises(OnnxFileError):
             matrix_of_shape(path, 512, 512)
         with pytest.raises(UserInputError) as caught:
-            OnnxSession(path, "cpu")
+            OrtSession(path, "cpu")
         assert caught.value.code == "onnx_contract"
 
 
@@ -177,9 +177,9 @@ def test_a_swapper_without_projection_is_named(folder: Path, tmp_path: Path) -> 
 def test_swapped_roles_are_named(folder: Path) -> None:
     with pytest.raises(UserInputError, match="recogniser") as caught:
         OnnxEngine(
-            OnnxSession(folder / "det_10g.onnx", "cpu"),
-            OnnxSession(folder / "inswapper_128.onnx", "cpu"),
-            OnnxSession(folder / "inswapper_128.onnx", "cpu"),
+            OrtSession(folder / "det_10g.onnx", "cpu"),
+            OrtSession(folder / "inswapper_128.onnx", "cpu"),
+            OrtSession(folder / "inswapper_128.onnx", "cpu"),
             INSWAPPER,
         )
     assert caught.value.code == "onnx_contract"
@@ -195,9 +195,9 @@ def test_a_gpu_that_is_not_there_is_an_error(folder: Path) -> None:
     ):
         pytest.skip("this onnxruntime can use a GPU")
     with pytest.raises(UserInputError) as caught:
-        OnnxSession(folder / "det_10g.onnx", "gpu")
+        OrtSession(folder / "det_10g.onnx", "gpu")
     assert caught.value.code == "provider_inactive"
-    session = OnnxSession(folder / "det_10g.onnx", "auto")
+    session = OrtSession(folder / "det_10g.onnx", "auto")
     assert session.provider == "CPUExecutionProvider"
     assert "CPU" in session.note
 
@@ -207,9 +207,10 @@ def test_a_free_batch_equals_batch_one(folder: Path, photo: Bytes, tmp_path: Pat
     free = make_engine(folder, graphs.swapper(tmp_path / "inswapper_128.onnx", emap=emap, batch="n"))
     fixed = make_engine(folder)
     image = as_image(photo)
-    source = fixed.source(image, face_at(515, 330, 150))
+    source = fixed.identity(image, face_at(515, 330, 150))
     crops = torch.stack([free.aligned(image, face_at(x, 400, 140, x / 50))[0] for x in (200, 500, 780)])
-    torch.testing.assert_close(free.swap_crops(crops, source), fixed.swap_crops(crops, source), atol=1e-5, rtol=0)
+    vectors = np.repeat(fixed.source_vector(source)[None], len(crops), axis=0)
+    torch.testing.assert_close(free.swap_crops(crops, vectors), fixed.swap_crops(crops, vectors), atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("contract", SWAPPERS, ids=lambda contract: contract.name)
@@ -225,9 +226,9 @@ def test_every_swapper_contract(folder: Path, photo: Bytes, tmp_path: Path, cont
     )
     engine = make_engine(folder, path, contract)
     image = as_image(photo)
-    source = engine.source(image, face_at(515, 330, 150))
-    assert source.face.embedding is not None
-    vector = source.face.embedding / np.linalg.norm(source.face.embedding)
+    source = engine.identity(image, face_at(515, 330, 150))
+    assert source.embedding is not None
+    vector = source.embedding / np.linalg.norm(source.embedding)
     if not hyper:
         vector = vector @ graphs.random_emap()
         vector = vector / np.linalg.norm(vector)
@@ -236,12 +237,13 @@ def test_every_swapper_contract(folder: Path, photo: Bytes, tmp_path: Path, cont
     np.testing.assert_allclose(matrix, expected, atol=1e-4)
     blob = crop.numpy().transpose(2, 0, 1)[None]
     blob = (blob - 0.5) / 0.5 if hyper else blob
-    session = OnnxSession(path, "cpu")
-    output = session.run({"target": blob.astype(np.float32), "source": vector[None].astype(np.float32)})[0][
-        0
-    ].transpose(1, 2, 0)
+    session = OrtSession(path, "cpu")
+    feeds = {"target": torch.from_numpy(blob.astype(np.float32)), "source": torch.from_numpy(vector[None])}
+    output = session.run(feeds)["output"][0].permute(1, 2, 0).numpy()
     output = output * 0.5 + 0.5 if hyper else output
-    np.testing.assert_allclose(engine.swap_crops(crop[None], source)[0].numpy(), output.clip(0, 1), atol=1e-5)
+    np.testing.assert_allclose(
+        engine.swap_crops(crop[None], engine.source_vector(source)[None])[0].numpy(), output.clip(0, 1), atol=1e-5
+    )
 
 
 def _template_128() -> npt.NDArray[np.float64]:
@@ -255,10 +257,10 @@ def _template_128() -> npt.NDArray[np.float64]:
 def test_a_whole_swap_touches_only_the_face(folder: Path, photo: Bytes) -> None:
     engine = make_engine(folder)
     image = as_image(photo)[None, :640, :640]
-    source = engine.source(image[0], face_at(515, 330, 150))
+    source = engine.identity(image[0], face_at(515, 330, 150))
     result = swap_faces(engine, image, source, settings=SwapSettings(colour_match=0.5))
     assert result.report[0].swapped == 1
     assert torch.equal(result.images[result.mask == 0], image[result.mask == 0])
     assert result.provider == "CPUExecutionProvider"
     assert -1.0 <= result.report[0].similarity[0] <= 1.0
-    assert photo_source(engine, image, "largest").embedding is not None
+    assert photo_identity(engine, image, "largest").embedding is not None

@@ -16,7 +16,8 @@ import skimage
 import torch
 from PIL import Image
 
-from flux_face.nodes.face.engines import classic_engine
+from flux_face.nodes.face.engines import Placement, classic_engine
+from flux_face.nodes.face.swap import photo_identity
 from flux_face.tests.comfy_server import Comfy, Graph
 from flux_face.workflows.profiles import BUILT_IN_DIR, load_profiles
 
@@ -69,13 +70,13 @@ def test_the_portraits_pass_their_examination(output: dict[str, Any]) -> None:
 def test_the_face_is_nearer_to_the_photo_than_the_drawn_one(output: dict[str, Any]) -> None:
     engine = classic_engine()
     photo = as_tensor(Image.open(PHOTO_FILE))
-    (photo_face,) = engine.detect(photo[None]).faces[0]
+    identity = photo_identity(engine, photo[None])
     for drawn, swapped in zip(pictures(output["generated"]), pictures(output["images"]), strict=True):
-        likeness = []
+        likeness: list[float] = []
         for picture in (as_tensor(drawn), as_tensor(swapped)):
             faces = engine.detect(picture[None]).faces[0]
             assert len(faces) == 1
-            likeness.append(engine.similarity(picture, faces[0], photo, photo_face))
+            likeness.extend(engine.compare(picture[None], [Placement(0, faces[0], identity)]))
         assert likeness[1] > likeness[0] + 0.2
         assert likeness[1] > 0.5
 
