@@ -28,6 +28,8 @@ log = logging.getLogger(__name__)
 _FLOAT16_ARCHITECTURES = frozenset({"sd1", "sdxl"})
 # Others, such as UMT5, need a tokenizer of their own.
 _T5_VOCABULARY = 32128
+# What marks a safetensors file whose weights ComfyUI must scale.
+_QUANTISED_KEYS = ("scaled_fp8", ".comfy_quant")
 # Expanding a model may take this share of the memory that is free.
 _EXPAND_SHARE = 0.5
 
@@ -131,6 +133,8 @@ def load_text_encoders(
     Raises:
         UserInputError: a file is missing, unsound, or not a supported text encoder.
     """
+    if not any(_is_gguf(path) for path in paths):
+        return _load_dense_text_encoders(paths, clip_type, embedding_directory, options, disable_dynamic)
     device = options.device or comfy.model_management.text_encoder_device()
     states = [_text_encoder_state(Path(path), own_memory=_wants_own_memory(device)) for path in paths]
     clip = comfy.sd.load_text_encoder_state_dicts(
@@ -153,17 +157,55 @@ def load_text_encoder_patcher(*args: Any, **kwargs: Any) -> Any:
     return load_text_encoders(*args, **kwargs).patcher
 
 
+def _is_gguf(path: Path | str) -> bool:
+    return Path(path).suffix.lower() == ".gguf"
+
+
+def _load_dense_text_encoders(
+    paths: tuple[Path | str, ...],
+    clip_type: Any,
+    embedding_directory: list[str],
+    options: LoadOptions,
+    disable_dynamic: bool,
+) -> Any:
+    """Files without GGUF among them, as ComfyUI's own loader loads them: it knows fp8 and other quantised forms."""
+    for path in paths:
+        _dense_state(Path(path))
+    model_options = {key: value for key, value in options.model_options().items() if key != "custom_operations"}
+    return comfy.sd.load_clip(
+        [str(path) for path in paths], embedding_directory, clip_type, model_options, disable_dynamic
+    )
+
+
+def _dense_state(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """Tensors and metadata of a text encoder that is no GGUF file; a safetensors file is mapped, not read.
+
+    Raises:
+        UserInputError: ``clip_unreadable``.
+    """
+    try:
+        state, metadata = comfy.utils.load_torch_file(str(path), safe_load=True, return_metadata=True)
+    except Exception as error:  # safetensors, torch and zip files each raise their own
+        raise UserInputError(
+            "clip_unreadable",
+            path.name,
+            f"the file cannot be read as a text encoder ({str(error).splitlines()[0]})",
+            "Download the file again",
+        ) from error
+    return dict(state), metadata or {}
+
+
 def _text_encoder_state(path: Path, *, own_memory: bool) -> dict[str, torch.Tensor]:
-    if path.suffix.lower() != ".gguf":
-        state, _ = comfy.utils.load_torch_file(str(path), safe_load=True, return_metadata=True)
-        if "scaled_fp8" in state:
+    if not _is_gguf(path):
+        state, metadata = _dense_state(path)
+        if "_quantization_metadata" in metadata or any(key.endswith(_QUANTISED_KEYS) for key in state):
             raise UserInputError(
                 "clip_scaled_fp8",
                 path.name,
-                "a scaled fp8 text encoder cannot be loaded beside a GGUF file",
-                "Use ComfyUI's own CLIP loader for it, or another file",
+                "a text encoder quantised to fp8 cannot be loaded beside a GGUF file",
+                "Use a float16 or bfloat16 file of this encoder, or a safetensors file of the other one",
             )
-        return dict(state)
+        return state
     container = Container(path)
     kind = architecture(container)
     if kind not in T5_ARCHITECTURES:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import comfy.hooks
 import comfy.sample
 import comfy.sd
 import comfy.utils
@@ -37,11 +38,13 @@ TYPES: dict[str, tiny_flux.Choose] = {
 }
 
 
-def sample(model: Any) -> torch.Tensor:
+def sample(model: Any, hooks: Any = None) -> torch.Tensor:
     noise = torch.randn(1, 16, 8, 8, generator=torch.Generator().manual_seed(1))
     generator = torch.Generator().manual_seed(2)
     context = torch.randn(1, 16, tiny_flux.CONTEXT, generator=generator)
     conditioning = [[context, {"pooled_output": torch.randn(1, 768, generator=generator)}]]
+    if hooks is not None:
+        conditioning = comfy.hooks.set_hooks_for_conditioning(conditioning, hooks)
     latent = torch.zeros(1, 16, 8, 8)
     result: torch.Tensor = comfy.sample.sample(
         model, noise, 2, 1.0, "euler", "simple", conditioning, conditioning, latent, disable_pbar=True, seed=1
@@ -179,6 +182,16 @@ def test_partial_load_applies_patches_once(pair: Pair) -> None:
     assert distance(sample(patched), expected) < SAME
     patched.detach()
     assert distance(sample(pair.packed), pair.expected) < SAME
+
+
+def test_lora_as_a_hook_of_the_conditioning(pair: Pair) -> None:
+    """ComfyUI's hooks patch weights for one conditioning only, between two evaluations of the model."""
+    hooks = comfy.hooks.create_hook_lora(lora(LORA_LAYERS, 3), 0.8, 0.0)
+    expected = sample(with_lora(pair.native, lora(LORA_LAYERS, 3)))
+    assert distance(sample(pair.native, hooks), expected) < SAME
+    assert distance(sample(pair.packed, hooks), expected) < SAME
+    assert distance(sample(pair.packed), pair.expected) < SAME
+    pair.native.detach()
 
 
 def test_bypass_lora(pair: Pair) -> None:

@@ -145,9 +145,9 @@ def test_flux_pair(tmp_path: Path, t5_xxl: Path, caplog: pytest.LogCaptureFixtur
     assert clip.tokenize("a portrait")["t5xxl"]
 
 
-def refusal(path: Path) -> UserInputError:
+def refusal(path: Path, *beside: Path) -> UserInputError:
     with pytest.raises(UserInputError) as caught:
-        load_text_encoders((path,), comfy.sd.CLIPType.FLUX, [])
+        load_text_encoders((path, *beside), comfy.sd.CLIPType.FLUX, [])
     assert path.name in str(caught.value)
     return caught.value
 
@@ -161,3 +161,34 @@ def test_other_vocabulary_is_refused(tmp_path: Path) -> None:
     shapes = tensors({"model": 256, "inner": 256, "hidden": 512}, layers=1, heads=4, vocabulary=256384)
     write_zeros(tmp_path / "umt5.gguf", shapes, GType.Q4_K, "t5encoder")
     assert "256384" in refusal(tmp_path / "umt5.gguf").problem
+
+
+def test_an_encoder_that_cannot_be_read_is_named(tmp_path: Path, t5_xxl: Path) -> None:
+    path = tmp_path / "clip_l.safetensors"
+    for content in (b"", b"no tensors here", b"\xff" * 64):
+        path.write_bytes(content)
+        for beside in ((), (t5_xxl,)):
+            assert refusal(path, *beside).code == "clip_unreadable"
+
+
+def fp8_clip_l(path: Path) -> Path:
+    """A CLIP-L of two layers with one scaled fp8 weight, as converters of late 2024 wrote them."""
+    names = [f"text_model.encoder.layers.{layer}.mlp.fc1.weight" for layer in (0, 1)]
+    state = {name: torch.full((3072, 768), 0.25) for name in names}
+    state[names[0]] = torch.full((3072, 768), 2.0).to(torch.float8_e4m3fn)
+    state[names[0].replace(".weight", ".scale_weight")] = torch.tensor(0.125)
+    state["scaled_fp8"] = torch.tensor([], dtype=torch.float8_e4m3fn)
+    safetensors.torch.save_file(state, path)
+    return path
+
+
+def test_fp8_beside_gguf_is_refused_and_alone_is_comfyuis(tmp_path: Path, t5_xxl: Path) -> None:
+    path = fp8_clip_l(tmp_path / "clip_l_fp8.safetensors")
+    assert refusal(path, t5_xxl).code == "clip_scaled_fp8"
+    clips = [
+        load_text_encoders((path,), comfy.sd.CLIPType.STABLE_DIFFUSION, []),
+        comfy.sd.load_clip([str(path)], [], comfy.sd.CLIPType.STABLE_DIFFUSION),
+    ]
+    ours, theirs = (c.cond_stage_model.clip_l.transformer.text_model.encoder.layers[0].mlp.fc1 for c in clips)
+    assert type(ours) is type(theirs)
+    assert torch.equal(ours.weight, theirs.weight)
