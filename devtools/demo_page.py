@@ -131,10 +131,9 @@ def _verdict(report: dict[str, Any]) -> str:
     score = max(0.0, min(1.0, float(verdict["score"])))
     reasons = "".join(f"<li>{escape(str(reason['message']))}</li>" for reason in verdict["reasons"])
     facts = {"score": f"{score:.2f}", "attempts": report["attempts"], "seed": report["seed"]}
-    if report["swap"] is not None:
-        before, after = report["swap"]["similarity_before"], report["swap"]["similarity"]
-        if before and after:
-            facts["likeness"] = f"{before[0]:.2f} → {after[0]:.2f}"
+    before, after = report["swap"]["similarity_before"], report["swap"]["similarity"]
+    if before and after:
+        facts["likeness"] = f"{before[0]:.2f} → {after[0]:.2f}"
     return f"""<div>
 <span class="chip {kind}">{word}</span>
 <div class="{kind} meter"><i style="width:{score:.0%}"></i></div>

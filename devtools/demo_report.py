@@ -23,8 +23,7 @@ def build_report(output: dict[str, Any], prompt: str, swapped: list[str], genera
             "attempt": tried["attempt"],
             "attempts": len(tried["attempts"]),
             "verdict": verdict,
-            # The swap node reports on the first attempt only.
-            "swap": swap if tried["attempt"] == 1 else None,
+            "swap": swap,
         }
         for after, before, verdict, tried, swap in zip(swapped, generated, verdicts, tries, swaps, strict=True)
     ]

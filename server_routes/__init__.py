@@ -31,6 +31,10 @@ def register_routes() -> None:
         settings = Settings.from_environ(os.environ)
         directories = [BUILT_IN_DIR] if settings.profiles_dir is None else [BUILT_IN_DIR, settings.profiles_dir]
         profiles = load_profiles(directories)
+        if settings.max_attempts is not None:
+            profiles = {
+                name: profile.with_default("max_attempts", settings.max_attempts) for name, profile in profiles.items()
+            }
         if settings.default_profile not in profiles:
             raise SettingsError(f"FLUX_FACE_DEFAULT_PROFILE names no profile: {settings.default_profile!r}")
     except (SettingsError, ProfileError) as error:

@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from ..nodes.errors import UserInputError
 from ..nodes.job.photo import PhotoLimits, check_photo
 from ..workflows.profiles import Profile
-from .settings import Limits
+from .settings import MOST_ATTEMPTS, Limits
 
 OutputFormat = Literal["png", "jpeg", "webp"]
 PHOTO_FIELDS = ("user_photo", "target_image")
@@ -207,7 +207,7 @@ def _check_sizes(values: Mapping[str, Any], limits: Limits) -> None:
     if "batch_size" in values:
         _check_range("batch_size", values["batch_size"], 1, limits.max_batch)
     if "max_attempts" in values:
-        _check_range("max_attempts", values["max_attempts"], 1, 10)
+        _check_range("max_attempts", values["max_attempts"], 1, MOST_ATTEMPTS)
     for field in ("width", "height"):
         if field in values:
             _check_range(field, values[field], limits.min_side, limits.max_side)

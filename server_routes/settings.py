@@ -2,7 +2,8 @@
 
 Every limit is ``FLUX_FACE_`` and its name in capitals, e.g. ``FLUX_FACE_MAX_STEPS=30``. Besides the limits:
 ``FLUX_FACE_API_TOKENS`` (comma-separated ``name:token``), ``FLUX_FACE_PROFILES_DIR`` (a folder of API-format graphs
-that become profiles beside the built-in ones), ``FLUX_FACE_DEFAULT_PROFILE``.
+that become profiles beside the built-in ones), ``FLUX_FACE_DEFAULT_PROFILE``, ``FLUX_FACE_MAX_ATTEMPTS`` (attempts per
+image where a request asks for none; else each profile's own).
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from pathlib import Path
 
 PREFIX = "FLUX_FACE_"
 _MIN_TOKEN_CHARS = 16
+# The retry node allows no more.
+MOST_ATTEMPTS = 10
 
 
 class SettingsError(ValueError):
@@ -62,12 +65,13 @@ class Limits:
 
 @dataclass(frozen=True)
 class Settings:
-    """Limits, tokens by name, and where profiles come from."""
+    """Limits, tokens by name, where profiles come from, and the attempts per image where a request asks for none."""
 
     limits: Limits
     tokens: Mapping[str, str]
     profiles_dir: Path | None
     default_profile: str
+    max_attempts: int | None = None
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> Settings:
@@ -91,7 +95,16 @@ class Settings:
             tokens=_parse_tokens(environ.get(PREFIX + "API_TOKENS", "")),
             profiles_dir=Path(profiles_dir) if profiles_dir else None,
             default_profile=environ.get(PREFIX + "DEFAULT_PROFILE", "flux1-schnell-gguf"),
+            max_attempts=_parse_attempts(environ.get(PREFIX + "MAX_ATTEMPTS", "").strip()),
         )
+
+
+def _parse_attempts(text: str) -> int | None:
+    if not text:
+        return None
+    if not text.isdecimal() or not 1 <= int(text) <= MOST_ATTEMPTS:
+        raise SettingsError(f"{PREFIX}MAX_ATTEMPTS must be a whole number from 1 to {MOST_ATTEMPTS}, not {text!r}")
+    return int(text)
 
 
 def _parse_tokens(text: str) -> dict[str, str]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -110,6 +110,13 @@ class Profile:
             at = self.bindings[field]
             graph[at.node_id]["inputs"][at.input_name] = value
         return graph
+
+    def with_default(self, field: str, value: int) -> Profile:
+        """The profile with another value in its template; itself if it has no place for the field."""
+        if field not in self.defaults:
+            return self
+        defaults = MappingProxyType({**self.defaults, field: value})
+        return replace(self, graph=MappingProxyType(self.fill({field: value})), defaults=defaults)
 
     @property
     def output_node(self) -> str:

@@ -21,12 +21,13 @@ from ...nodes.skin.qa import inspect_images
 from ...nodes.skin.thresholds import Thresholds
 from ...starter.renderer import SkinDefect
 from ...tests.skin.portraits import ILLUMINANTS, TONES, portrait
-from .report import Row, lower
+from .report import Row, higher, lower
 
 HSV = "OpenCV HSV check of the frame"
 FRAME = 1024
 REPEATS = 15
 HEALTHY_PER_CELL = 8
+DEFECT_SEEDS = (100, 101)
 # A defect counts where it moves the skin at least so far: 1 is what a trained eye can see.
 STRENGTH = 6.0
 
@@ -34,7 +35,7 @@ Image = tuple[torch.Tensor, Face]
 
 
 def rows() -> list[Row]:
-    """Milliseconds, false rejections by tone, and catches by defect; about two minutes on two cores."""
+    """Milliseconds, acceptance by tone, and catches by defect; about two minutes on two cores."""
     return [*_cost(), *_fairness(), *_catches()]
 
 
@@ -64,11 +65,10 @@ def _fairness() -> Iterator[Row]:
             portrait(tone, illuminant=light, seed=seed) for light in ILLUMINANTS for seed in range(HEALTHY_PER_CELL)
         ]
         rates[tone] = _rejected(cell)
-        yield _share_row(
-            f"false rejections, Monk {tone}, {len(ILLUMINANTS)} lights, {len(cell)} portraits", rates[tone]
-        )
+        case = f"healthy portraits accepted, Monk {tone}, {len(ILLUMINANTS)} lights, {len(cell)} portraits"
+        yield _share_row(case, *(1.0 - rate for rate in rates[tone]))
     spread = [max(rate[i] for rate in rates.values()) - min(rate[i] for rate in rates.values()) for i in (0, 1)]
-    yield _share_row("greatest difference between two tones", (spread[0], spread[1]))
+    yield _share_row("evenness: 100 % less the greatest difference between two tones", *(1.0 - s for s in spread))
 
 
 def _catches() -> Iterator[Row]:
@@ -76,20 +76,21 @@ def _catches() -> Iterator[Row]:
         if defect is SkinDefect.NONE:
             continue
         pairs = [
-            (portrait(tone, illuminant=light, seed=100), portrait(tone, illuminant=light, seed=100, defect=defect))
+            (portrait(tone, illuminant=light, seed=seed), portrait(tone, illuminant=light, seed=seed, defect=defect))
             for tone in TONES
             for light in ILLUMINANTS
+            for seed in DEFECT_SEEDS
         ]
         spoilt = [bad for good, bad in pairs if _strength(good, bad) >= STRENGTH]
         case = (
             f"caught: {defect.value}, {len(spoilt)} of {len(pairs)} portraits changed by CIEDE2000 {STRENGTH:g} or more"
         )
-        yield _share_row(case, _rejected(spoilt))
+        yield _share_row(case, *_rejected(spoilt))
 
 
-def _share_row(case: str, shares: tuple[float, float]) -> Row:
-    ours, reference = (100.0 * share for share in shares)
-    return Row(case, ours, reference, HSV, "%", ours / reference if reference else float(ours > 0.0))
+def _share_row(case: str, ours: float, reference: float) -> Row:
+    """Shares as per cent; a reference that never succeeds counts as one per cent."""
+    return higher(case, 100.0 * ours, max(1.0, 100.0 * reference), HSV, "%")
 
 
 def _rejected(images: list[Image]) -> tuple[float, float]:

@@ -23,9 +23,12 @@ from ..skin.verdict import Verdict
 from ..sockets import Verdicts
 from .latents import Latent, noise_slots, select_latents
 from .plan import MAX_SEED, plan_retry
-from .state import RetryState, first_state, merge, report
+from .state import RetryState, first_state, merge, read_swap_report, report
 
 CATEGORY = "Flux Face/quality"
+
+# Inputs of the retry node that every attempt makes anew.
+_KEPT_IN_STEP = ("images", "verdicts", "generated", "swap_report")
 
 State = io.Custom("FLUXFACE_RETRY_STATE")
 Indices = io.Custom("FLUXFACE_INDICES")
@@ -59,12 +62,21 @@ class FluxFaceRetry(io.ComfyNode):
                     max=10,
                     tooltip="The most attempts per image, the first included. 1 never repeats.",
                 ),
+                io.String.Input(
+                    "swap_report",
+                    optional=True,
+                    force_input=True,
+                    tooltip="The report of Swap Face, to be kept in step with the images.",
+                ),
             ],
             outputs=[
                 io.Image.Output("images", tooltip="The best image of each item, in the original order."),
                 Verdicts.Output("verdicts", tooltip="The verdict on each of them."),
                 io.Image.Output("generated", tooltip="The same images before the swap; nothing if not connected."),
                 io.String.Output("report", tooltip="JSON: attempts, seeds, noise slots and verdicts of every item."),
+                io.String.Output(
+                    "swap_report", tooltip="What Swap Face said of each of these images; nothing if not connected."
+                ),
             ],
             hidden=[io.Hidden.unique_id, io.Hidden.dynprompt],
             enable_expand=True,
@@ -77,10 +89,12 @@ class FluxFaceRetry(io.ComfyNode):
         verdicts: Sequence[Verdict],
         generated: torch.Tensor | None = None,
         max_attempts: int = 3,
+        swap_report: str | None = None,
     ) -> io.NodeOutput:
         prompt, retry_id = cls.hidden.dynprompt, cls.hidden.unique_id
         plan = plan_retry(prompt.get_node, retry_id)
-        state = first_state(images, verdicts, generated, plan.seed, max_attempts)
+        swaps = read_swap_report(swap_report)
+        state = first_state(images, verdicts, generated, plan.seed, max_attempts, swaps)
         return _finish_or_expand(state, prompt, retry_id)
 
 
@@ -102,12 +116,16 @@ class FluxFaceRetryStep(io.ComfyNode):
                 Verdicts.Input("verdicts", tooltip="Their verdicts."),
                 Indices.Input("slots", tooltip="Noise slot of every item."),
                 io.Image.Input("generated", optional=True, tooltip="This attempt's images before the swap."),
+                io.String.Input(
+                    "swap_report", optional=True, force_input=True, tooltip="This attempt's report of Swap Face."
+                ),
             ],
             outputs=[
                 io.Image.Output("images", tooltip="The best image of each item."),
                 Verdicts.Output("verdicts", tooltip="Their verdicts."),
                 io.Image.Output("generated", tooltip="The same before the swap."),
                 io.String.Output("report", tooltip="JSON report."),
+                io.String.Output("swap_report", tooltip="What Swap Face said of each."),
             ],
             hidden=[io.Hidden.dynprompt],
             enable_expand=True,
@@ -124,8 +142,9 @@ class FluxFaceRetryStep(io.ComfyNode):
         verdicts: Sequence[Verdict],
         slots: Sequence[int],
         generated: torch.Tensor | None = None,
+        swap_report: str | None = None,
     ) -> io.NodeOutput:
-        merged = merge(state, images, verdicts, generated, seed, slots)
+        merged = merge(state, images, verdicts, generated, seed, slots, read_swap_report(swap_report))
         return _finish_or_expand(merged, cls.hidden.dynprompt, retry_id)
 
 
@@ -161,7 +180,9 @@ def _finish_or_expand(state: RetryState, prompt: DynamicPrompt, retry_id: str) -
     passed = len(state.images) - len(failed)
     if not failed or state.attempt >= state.max_attempts:
         _show(f"{passed} of {len(state.images)} passed; {state.images_sampled} sampled", prompt, retry_id)
-        return io.NodeOutput(state.images, state.verdicts, state.generated, json.dumps(report(state), allow_nan=False))
+        swaps = None if state.swaps is None else state.swaps.to_json()
+        loop_report = json.dumps(report(state), allow_nan=False)
+        return io.NodeOutput(state.images, state.verdicts, state.generated, loop_report, swaps)
     _show(f"attempt {state.attempt + 1} of {state.max_attempts}: {len(failed)} of {len(state.images)} images",
           prompt, retry_id)  # fmt: skip
     return _expand(state, prompt, retry_id)
@@ -199,7 +220,7 @@ def _expand(state: RetryState, prompt: DynamicPrompt, retry_id: str) -> io.NodeO
         copies[node_id].inputs[name] = (seed + step) % (MAX_SEED + 1)
 
     inputs = prompt.get_node(retry_id)["inputs"]
-    results = {name: follow(inputs[name]) for name in ("images", "verdicts", "generated") if name in inputs}
+    results = {name: follow(inputs[name]) for name in _KEPT_IN_STEP if name in inputs}
     closing = graph.node(
         "FluxFaceRetryStep",
         "step",
@@ -209,7 +230,7 @@ def _expand(state: RetryState, prompt: DynamicPrompt, retry_id: str) -> io.NodeO
         slots=slots,
         **results,
     )
-    return io.NodeOutput(*(closing.out(i) for i in range(4)), expand=graph.finalize())
+    return io.NodeOutput(*(closing.out(i) for i in range(5)), expand=graph.finalize())
 
 
 def _show(text: str, prompt: DynamicPrompt, retry_id: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +22,35 @@ class Attempt:
     verdict: Verdict
 
 
+@dataclass(frozen=True)
+class SwapReport:
+    """A swap node's report: what it says of each image, and the rest (engine, provider)."""
+
+    common: dict[str, Any]
+    images: tuple[Any, ...]
+
+    def to_json(self) -> str:
+        return json.dumps({**self.common, "images": list(self.images)}, allow_nan=False)
+
+
+def read_swap_report(text: str | None) -> SwapReport | None:
+    """A swap node's report from its JSON.
+
+    Raises:
+        UserInputError: it is no such report.
+    """
+    if text is None:
+        return None
+    try:
+        report = json.loads(text)
+        images = tuple(report.pop("images"))
+    except (ValueError, AttributeError, KeyError, TypeError) as error:
+        raise UserInputError(
+            "retry_swap_report", "swap_report", "it is no report of Swap Face", "Connect the report of Swap Face"
+        ) from error
+    return SwapReport(report, images)
+
+
 @dataclass(frozen=True, eq=False)
 class RetryState:
     """All items of a batch after some attempts.
@@ -28,6 +58,7 @@ class RetryState:
     Attributes:
         images: best image of each item, ``[B,H,W,C]``.
         generated: the same before the swap; None where that was not connected.
+        swaps: the swap report, of each item that of the kept image; None where that was not connected.
         attempts: every attempt at each item, in order.
         chosen: index into an item's attempts of the one whose image is kept.
         slots: the noise slot (batch_index) of each item.
@@ -36,6 +67,7 @@ class RetryState:
 
     images: torch.Tensor
     generated: torch.Tensor | None
+    swaps: SwapReport | None
     attempts: tuple[tuple[Attempt, ...], ...]
     chosen: tuple[int, ...]
     slots: tuple[int, ...]
@@ -68,18 +100,20 @@ def first_state(
     generated: torch.Tensor | None,
     seed: int,
     max_attempts: int,
+    swaps: SwapReport | None = None,
 ) -> RetryState:
     """The state after attempt 1, which the user's own graph has made.
 
     Raises:
         UserInputError: the counts differ, or there is no image.
     """
-    _check_results(images, verdicts, generated, len(images))
+    _check_results(images, verdicts, generated, swaps, len(images))
     if len(images) == 0:
         raise UserInputError("empty_batch", "images", "there are no images", "Connect at least one image")
     return RetryState(
         images,
         generated,
+        swaps,
         tuple((Attempt(1, seed, verdict),) for verdict in verdicts),
         (0,) * len(images),
         tuple(range(len(images))),
@@ -94,6 +128,7 @@ def merge(
     generated: torch.Tensor | None,
     seed: int,
     slots: Sequence[int],
+    swaps: SwapReport | None = None,
 ) -> RetryState:
     """The state after another attempt at the failed items.
 
@@ -101,7 +136,7 @@ def merge(
     equals.
 
     Args:
-        images, verdicts, generated: results of the failed items, in order.
+        images, verdicts, generated, swaps: results of the failed items, in order.
         seed: the seed they were sampled with.
         slots: noise slot of every item of the batch.
 
@@ -109,7 +144,7 @@ def merge(
         UserInputError: the number or the size of the images changed on the way.
     """
     failed = state.failed
-    _check_results(images, verdicts, generated, len(failed))
+    _check_results(images, verdicts, generated, swaps, len(failed))
     attempts, chosen = list(state.attempts), list(state.chosen)
     taken: list[tuple[int, int]] = []
     for position, item in enumerate(failed):
@@ -123,6 +158,7 @@ def merge(
         None
         if state.generated is None or generated is None
         else _replaced(state.generated, generated, taken, "generated"),
+        None if state.swaps is None or swaps is None else _reported(state.swaps, swaps, taken),
         tuple(attempts),
         tuple(chosen),
         tuple(slots),
@@ -157,12 +193,17 @@ def _attempt_report(attempt: Attempt) -> dict[str, Any]:
 
 
 def _check_results(
-    images: torch.Tensor, verdicts: Sequence[Verdict], generated: torch.Tensor | None, count: int
+    images: torch.Tensor,
+    verdicts: Sequence[Verdict],
+    generated: torch.Tensor | None,
+    swaps: SwapReport | None,
+    count: int,
 ) -> None:
     for field, found in (
         ("images", len(images)),
         ("verdicts", len(verdicts)),
         ("generated", count if generated is None else len(generated)),
+        ("swap_report", count if swaps is None else len(swaps.images)),
     ):
         if found != count:
             raise UserInputError(
@@ -185,3 +226,10 @@ def _replaced(kept: torch.Tensor, new: torch.Tensor, taken: Sequence[tuple[int, 
     for item, position in taken:
         merged[item] = new[position].to(merged)
     return merged
+
+
+def _reported(kept: SwapReport, new: SwapReport, taken: Sequence[tuple[int, int]]) -> SwapReport:
+    images = list(kept.images)
+    for item, position in taken:
+        images[item] = new.images[position]
+    return SwapReport(kept.common, tuple(images))

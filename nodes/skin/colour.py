@@ -42,15 +42,20 @@ def srgb_to_lab(rgb: torch.Tensor) -> torch.Tensor:
     return linear_to_lab(srgb_to_linear(rgb))
 
 
-def lab_to_srgb(lab: torch.Tensor) -> torch.Tensor:
-    """CIELAB relative to D65 to encoded sRGB, clipped to 0..1."""
+def lab_to_linear(lab: torch.Tensor) -> torch.Tensor:
+    """CIELAB relative to D65 to linear sRGB; below 0 or above 1 for colours that sRGB does not have."""
     lightness, a, b = lab.unbind(-1)
     y = (lightness + 16.0) / 116.0
     f = torch.stack((y + a / 500.0, y, y - b / 200.0), dim=-1)
     relative = torch.where(f > 6.0 / 29.0, f**3, (f - 4.0 / 29.0) / _KAPPA_SLOPE)
     matrix = torch.tensor(_RGB_TO_XYZ, dtype=torch.float64)
     inverse = torch.linalg.inv(matrix / matrix.sum(dim=1, keepdim=True))
-    linear = (relative @ inverse.T.to(lab)).clamp(0.0, 1.0)
+    return relative @ inverse.T.to(lab)
+
+
+def lab_to_srgb(lab: torch.Tensor) -> torch.Tensor:
+    """CIELAB relative to D65 to encoded sRGB, clipped to 0..1."""
+    linear = lab_to_linear(lab).clamp(0.0, 1.0)
     return torch.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear.clamp_min(1e-9) ** (1.0 / 2.4) - 0.055)
 
 

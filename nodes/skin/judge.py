@@ -11,7 +11,7 @@ from .thresholds import Thresholds
 from .verdict import Reason, Verdict
 
 # Between these lightnesses the limit on grey skin grows from nothing to its full height.
-_GREY_LIGHTNESS = (18.0, 23.0)
+_GREY_LIGHTNESS = (14.0, 20.0)
 # Skin lighter than this that shows no shading at all has lost it in the highlights.
 _FLAT_LIGHTNESS = 60.0
 # Two steps of an 8-bit channel.
@@ -46,6 +46,7 @@ def judge_image(
     thresholds: Thresholds,
     expected_faces: int = 1,
     photo: SkinMeasurement | None = None,
+    similarity: float | None = None,
 ) -> Verdict:
     """The verdict on one image.
 
@@ -55,6 +56,7 @@ def judge_image(
         thresholds: the limits.
         expected_faces: how many faces the image should show.
         photo: the user's own skin, for the difference to it.
+        similarity: of the largest face to the user, -1..1; None where it was not compared.
     """
     found = len(measurements)
     if found == 0:
@@ -64,6 +66,9 @@ def judge_image(
         for measurement, size in zip(measurements, face_sizes, strict=True)
         for check in _checks(measurement, size, thresholds, photo)
     ]
+    if thresholds.min_similarity is not None and similarity is not None:
+        checks.append(_Check("unlike_photo", similarity, thresholds.min_similarity, None, 0.2,
+                             f"similarity {similarity:.2f}, at least {thresholds.min_similarity:.2f}"))  # fmt: skip
     reasons = [check.reason() for check in checks if check.score < 0.5]
     score = min(check.score for check in checks)
     if found != expected_faces:
@@ -131,6 +136,11 @@ def _cast_check(skin: SkinMeasurement, limits: Thresholds) -> _Check:
     angle = _hue(lab)
     text = f"hue {angle:.0f} degrees, skin is {limits.hue[0]:.0f} to {limits.hue[1]:.0f} (off by {excess:.1f})"
     return _Check("cast", excess, None, limits.cast_tolerance, limits.cast_tolerance, text)
+
+
+def is_skin_hue(lab: tuple[float, float, float], limits: Thresholds) -> bool:
+    """Whether a colour could be skin's under these limits, by its hue alone."""
+    return _distance_to_sector(lab, limits.hue) <= limits.cast_tolerance
 
 
 def _hue(lab: tuple[float, float, float]) -> float:

@@ -30,6 +30,8 @@ _BEARD = 0.55
 # Keeps ratios of nearly black channels from being noise.
 _DARK = 0.02
 _BURNT, _CRUSHED = 0.97, 0.03
+# Skin below this lightness may have as little chroma as this; its neck is as light as the face to this difference.
+_DEEP, _NEUTRAL, _LIKE_SHADE = 40.0, 12.0, 12.0
 # Skin-like pixels. HSV: Sobottka and Pitas 1998. YCrCb: Chai and Ngan 1999.
 _HSV_HUE_DEGREES, _HSV_SATURATION = 50.0, (0.10, 0.75)
 _CR, _CB = (133.0 / 255.0, 173.0 / 255.0), (77.0 / 255.0, 127.0 / 255.0)
@@ -57,7 +59,8 @@ class SkinMeasurement:
         lips_lightness: lightness of the lips less that of the skin.
         colourfulness: greatest span between the channels of a skin pixel, 0..1: nothing in a monochrome picture.
         detail: standard deviation of the Laplacian of lightness over the face, relative to the skin's lightness.
-        neck_difference: CIEDE2000 (kL = 2) to the neck; None where no skin is seen below the chin.
+        neck: the neck's median colour in CIELAB; None where no skin is seen below the chin.
+        neck_difference: CIEDE2000 (kL = 2) to it; None with it.
     """
 
     seen: float
@@ -78,6 +81,7 @@ class SkinMeasurement:
     lips_lightness: float
     colourfulness: float
     detail: float
+    neck: tuple[float, float, float] | None
     neck_difference: float | None
 
     @property
@@ -154,13 +158,15 @@ def measure_skin(images: torch.Tensor, faces: Sequence[tuple[int, Face]]) -> lis
         "lips_lightness": srgb_to_lab(lips.median(dim=1).values)[:, 0] - lab[:, 0],
         "colourfulness": ((skin.amax(-1) - skin.amin(-1)) * skin_seen).amax(dim=1),
         "detail": _detail(detail) / lab[:, 0].clamp_min(1.0),
+        "neck": neck_lab,
         "neck_difference": ciede2000(lab, neck_lab, SHADE_FORGIVENESS),
     }
     # 0 stands where a zone outside the picture left nothing to measure.
     values: dict[str, list[Any]] = {name: column.nan_to_num().tolist() for name, column in columns.items()}
-    for name, present in (("white", readable), ("white_ratio", readable), ("neck_difference", neck_present)):
+    for name, present in (("white", readable), ("white_ratio", readable), ("neck", neck_present),
+                          ("neck_difference", neck_present)):  # fmt: skip
         values[name] = [value if seen else None for value, seen in zip(values[name], present.tolist(), strict=True)]
-    for name in ("rgb", "lab", "balanced_lab", "white"):
+    for name in ("rgb", "lab", "balanced_lab", "white", "neck"):
         values[name] = [None if value is None else tuple(value) for value in values[name]]
     return [SkinMeasurement(**{name: column[i] for name, column in values.items()}) for i in range(len(faces))]
 
@@ -205,7 +211,10 @@ def _neck_colour(neck: torch.Tensor, seen: torch.Tensor, face_lab: torch.Tensor)
     lab = srgb_to_lab(neck)
     like_face = ciede2000(lab, face_lab[:, None], SHADE_FORGIVENESS) < 15.0
     like_skin = (hue(lab) > 30.0) & (hue(lab) < 95.0) & (chroma(lab) > 6.0) & (chroma(lab) < 45.0)
-    usable = seen & (like_face | like_skin)
+    # The deepest skin is nearly neutral: there a like shade tells.
+    shade = (lab[..., 0] - face_lab[:, None, 0]).abs() < _LIKE_SHADE
+    like_deep_skin = shade & (face_lab[:, None, 0] < _DEEP) & (chroma(lab) < _NEUTRAL)
+    usable = seen & (like_face | like_skin | like_deep_skin)
     return _masked_median(lab, usable), _share(usable, torch.ones_like(seen)) > 0.5
 
 

@@ -8,17 +8,40 @@ from collections.abc import Sequence
 import comfy.model_management
 import torch
 from comfy_api.latest import io, ui
+from comfy_execution.graph_utils import ExecutionBlocker
 
 from ..errors import UserInputError
-from ..face.engines import classic_engine
+from ..face.engines import FaceEngine, Placement, classic_engine
+from ..face.swap import photo_identity
 from ..face.types import FaceSet
-from ..sockets import Faces, Verdicts
+from ..sockets import Engine, Faces, Verdicts
+from .measure import SkinMeasurement
+from .mend import Aim, Towards, mend_images
 from .overlay import draw_overlay
-from .qa import check_images, inspect_images, measure_photo
+from .qa import Inspection, check_images, inspect_images, measure_photo
+from .regions import face_mask
 from .thresholds import PRESETS, thresholds_for
 from .verdict import Verdict
 
 CATEGORY = "Flux Face/quality"
+
+
+def _engine_input() -> io.Input:
+    return Engine.Input(
+        "engine",
+        optional=True,
+        tooltip="Finds the faces where none are connected, and compares them with the photo. Left open, the classic "
+        "engine does.",
+    )
+
+
+def _preset_input() -> io.Combo.Input:
+    return io.Combo.Input(
+        "preset",
+        options=list(PRESETS),
+        default="standard",
+        tooltip="How much to forgive. Lenient rejects plain defects only; strict also rejects doubtful images.",
+    )
 
 
 class FluxFaceSkinToneQA(io.ComfyNode):
@@ -47,13 +70,7 @@ class FluxFaceSkinToneQA(io.ComfyNode):
                     optional=True,
                     tooltip="The user's photo. Presets that limit the difference to it need it.",
                 ),
-                io.Combo.Input(
-                    "preset",
-                    options=list(PRESETS),
-                    default="standard",
-                    tooltip="How much to forgive. Lenient rejects plain defects only; strict also rejects "
-                    "doubtful images.",
-                ),
+                _preset_input(),
                 io.Int.Input(
                     "expected_faces", default=1, min=1, max=16, tooltip="An image with more or fewer faces fails."
                 ),
@@ -74,6 +91,19 @@ class FluxFaceSkinToneQA(io.ComfyNode):
                     advanced=True,
                     tooltip="Least width and height of a face in pixels. 0 takes the preset's.",
                 ),
+                io.Float.Input(
+                    "min_similarity",
+                    default=0.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.01,
+                    optional=True,
+                    advanced=True,
+                    tooltip="Also reject images whose largest face is less like the photo than this; 0 does not "
+                    "compare. With the onnx engine 0.4 is usual for the same person. With the classic engine it tells "
+                    "whether the photo's own pixels are there, which proves no identity.",
+                ),
+                _engine_input(),
             ],
             outputs=[
                 io.Image.Output("images", tooltip="All images, unchanged."),
@@ -82,6 +112,9 @@ class FluxFaceSkinToneQA(io.ComfyNode):
                 io.String.Output("report", tooltip="The verdicts for people."),
                 io.String.Output("report_json", tooltip="The verdicts with every measured value."),
                 io.Image.Output("overlay", tooltip="The images with measured zones, swatches and reasons drawn in."),
+                io.Image.Output("passed", tooltip="The images that passed; nothing runs behind it if none did."),
+                io.Image.Output("failed", tooltip="The images that failed; nothing runs behind it if none did."),
+                io.Mask.Output("mask", tooltip="White over the faces of failed images, for painting them again."),
             ],
         )
 
@@ -95,16 +128,23 @@ class FluxFaceSkinToneQA(io.ComfyNode):
         expected_faces: int = 1,
         min_score: float = 0.0,
         min_face_size: int = 0,
+        min_similarity: float = 0.0,
+        engine: FaceEngine | None = None,
     ) -> io.NodeOutput:
         check_images(images)
-        changes = {"min_face_size": float(min_face_size)} if min_face_size else {}
-        thresholds = thresholds_for(preset, min_score=min_score, **changes)
-        skin = None
-        if photo is not None:
-            check_images(photo, "photo")
-            skin = measure_photo(photo[:1], _find_faces(photo[:1]))
-        found = _find_faces(images) if faces is None else faces
-        inspections = inspect_images(images, found, thresholds, expected_faces, skin)
+        changes: dict[str, float | None] = {"min_score": min_score}
+        if min_face_size:
+            changes["min_face_size"] = float(min_face_size)
+        if min_similarity:
+            changes["min_similarity"] = min_similarity
+        thresholds = thresholds_for(preset, **changes)
+        chosen = engine or classic_engine()
+        skin = None if photo is None else _photo_skin(photo, chosen)
+        found = _find_faces(images, chosen) if faces is None else faces
+        similarities = None
+        if min_similarity:
+            similarities = _similarities(images, found, photo, chosen)
+        inspections = inspect_images(images, found, thresholds, expected_faces, skin, similarities)
         verdicts = tuple(inspection.verdict for inspection in inspections)
         overlay = torch.stack(
             [
@@ -126,7 +166,103 @@ class FluxFaceSkinToneQA(io.ComfyNode):
             report,
             json.dumps(document, allow_nan=False),
             overlay,
+            _chosen(images, [verdict.passed for verdict in verdicts]),
+            _chosen(images, [not verdict.passed for verdict in verdicts]),
+            _failed_faces(images, inspections),
             ui=ui.PreviewText(report),
+        )
+
+
+class FluxFaceMendSkin(io.ComfyNode):
+    """Shifts the skin of a face towards the neck or the photo, within bounds."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="FluxFaceMendSkin",
+            display_name="Mend Skin Tone",
+            category=CATEGORY,
+            description="Mends what needs no new sampling: a face whose colour is off as a whole is shifted towards "
+            "the neck or the photo, within a bound, and judged again. The shift is kept only where the verdict gets "
+            "no worse. Pixels outside the faces stay exactly as they were.",
+            search_aliases=["skin tone", "colour correction", "color match", "fix skin", "neck mismatch"],
+            inputs=[
+                io.Image.Input("images", tooltip="The images to mend."),
+                Faces.Input("faces", optional=True, tooltip="Their faces. Left open, the engine finds them."),
+                io.Image.Input("photo", optional=True, tooltip="The user's photo, as another aim than the neck."),
+                io.Combo.Input(
+                    "towards",
+                    options=["auto", "neck", "photo"],
+                    default="auto",
+                    tooltip="Whose colour the face takes. auto: the neck's where it is seen, else the photo's.",
+                ),
+                io.Combo.Input(
+                    "apply_to",
+                    options=["failed", "all"],
+                    default="failed",
+                    tooltip="failed mends images that fail for their colour; all evens out every face.",
+                ),
+                io.Float.Input(
+                    "strength", default=1.0, min=0.0, max=1.0, step=0.05, tooltip="Share of the difference to make up."
+                ),
+                io.Float.Input(
+                    "max_shift",
+                    default=20.0,
+                    min=0.0,
+                    max=60.0,
+                    step=1.0,
+                    advanced=True,
+                    tooltip="The greatest shift in Lab units; 2 is just visible. A face that is further off keeps the "
+                    "rest of its difference.",
+                ),
+                _preset_input(),
+                _engine_input(),
+            ],
+            outputs=[
+                io.Image.Output("images", tooltip="All images, mended where it helped."),
+                Verdicts.Output("verdicts", tooltip="Their verdicts now."),
+                io.String.Output(
+                    "report", tooltip="JSON: per image what was done, and score and reasons before/after."
+                ),
+                io.Mask.Output("mask", tooltip="White over the faces that were changed."),
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        images: torch.Tensor,
+        faces: FaceSet | None = None,
+        photo: torch.Tensor | None = None,
+        towards: Towards = "auto",
+        apply_to: str = "failed",
+        strength: float = 1.0,
+        max_shift: float = 20.0,
+        preset: str = "standard",
+        engine: FaceEngine | None = None,
+    ) -> io.NodeOutput:
+        check_images(images)
+        if towards == "photo" and photo is None:
+            raise UserInputError("photo_missing", "photo", "there is none to shift towards", "Connect the user's photo")
+        chosen = engine or classic_engine()
+        thresholds = thresholds_for(preset)
+        skin = None if photo is None else _photo_skin(photo, chosen)
+        found = _find_faces(images, chosen) if faces is None else faces
+        aim = Aim(towards, strength, max_shift, everyone=apply_to == "all")
+        interrupted = comfy.model_management.throw_exception_if_processing_interrupted
+        mended = mend_images(images, found, thresholds, aim, skin, interrupted)
+        verdicts = tuple(item.verdict for item in mended)
+        document = {
+            "preset": preset,
+            "faces": found.engine,
+            "items": [{"item": i, **item.to_json()} for i, item in enumerate(mended)],
+        }
+        return io.NodeOutput(
+            torch.stack([item.image for item in mended]),
+            verdicts,
+            json.dumps(document, allow_nan=False),
+            torch.stack([item.mask for item in mended]),
+            ui=ui.PreviewText(describe(verdicts)),
         )
 
 
@@ -162,9 +298,44 @@ class FluxFaceSkinGate(io.ComfyNode):
         return io.NodeOutput(images)
 
 
-def _find_faces(images: torch.Tensor) -> FaceSet:
+def _find_faces(images: torch.Tensor, engine: FaceEngine) -> FaceSet:
     check_interruption = comfy.model_management.throw_exception_if_processing_interrupted
-    return classic_engine().detect(images[..., :3].nan_to_num().clamp(0.0, 1.0), check_interruption)
+    return engine.detect(_finite(images), check_interruption)
+
+
+def _finite(images: torch.Tensor) -> torch.Tensor:
+    return images[..., :3].nan_to_num().clamp(0.0, 1.0)
+
+
+def _photo_skin(photo: torch.Tensor, engine: FaceEngine) -> SkinMeasurement:
+    check_images(photo, "photo")
+    return measure_photo(photo[:1], _find_faces(photo[:1], engine))
+
+
+def _similarities(
+    images: torch.Tensor, faces: FaceSet, photo: torch.Tensor | None, engine: FaceEngine
+) -> list[float | None]:
+    """Of each image's largest face to the photo's."""
+    if photo is None:
+        raise UserInputError(
+            "photo_missing", "photo", "min_similarity needs one to compare with", "Connect the user's photo"
+        )
+    identity = photo_identity(engine, _finite(photo[:1]), "largest")
+    placements = [Placement(index, found[0], identity) for index, found in enumerate(faces.faces) if found]
+    alike = dict(zip((item.image for item in placements), engine.compare(_finite(images), placements), strict=True))
+    return [alike.get(index) for index in range(len(images))]
+
+
+def _chosen(images: torch.Tensor, wanted: Sequence[bool]) -> torch.Tensor | ExecutionBlocker:
+    """Some images of a batch. An IMAGE cannot be empty: where none is wanted, what lies behind is not run."""
+    if not any(wanted):
+        return ExecutionBlocker(None)
+    return images[torch.tensor(wanted, device=images.device)]
+
+
+def _failed_faces(images: torch.Tensor, inspections: Sequence[Inspection]) -> torch.Tensor:
+    height, width = images.shape[1:3]
+    return torch.stack([face_mask(() if seen.verdict.passed else seen.faces, height, width) for seen in inspections])
 
 
 def describe(verdicts: Sequence[Verdict], items: Sequence[int] | None = None) -> str:
@@ -179,4 +350,4 @@ def _describe_one(item: int, verdict: Verdict) -> str:
     return f"image {item + 1}: {state}, score {verdict.score:.2f}" + (f": {reasons}" if reasons else "")
 
 
-NODES: tuple[type[io.ComfyNode], ...] = (FluxFaceSkinToneQA, FluxFaceSkinGate)
+NODES: tuple[type[io.ComfyNode], ...] = (FluxFaceSkinToneQA, FluxFaceMendSkin, FluxFaceSkinGate)

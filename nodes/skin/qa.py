@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -29,6 +30,7 @@ def inspect_images(
     thresholds: Thresholds,
     expected_faces: int = 1,
     photo: SkinMeasurement | None = None,
+    similarities: Sequence[float | None] | None = None,
 ) -> list[Inspection]:
     """Judge every image of a batch.
 
@@ -38,12 +40,13 @@ def inspect_images(
         thresholds: the limits.
         expected_faces: how many faces each image should show.
         photo: the user's own skin.
+        similarities: of each image's largest face to the user, -1..1; None where there is no face.
 
     Raises:
         UserInputError: the batch is empty or no RGB image, or the faces belong to other images.
     """
     check_images(images)
-    _check_faces(images, faces)
+    check_faces(images, faces)
     # A sum is the cheapest look at every pixel: it is finite if and only if they are.
     finite = torch.isfinite(images.flatten(1).sum(dim=1)).tolist()
     pairs = [(i, face) for i, found in enumerate(faces.faces) if finite[i] for face in found]
@@ -55,7 +58,9 @@ def inspect_images(
             continue
         skins = tuple(next(measured) for _ in found)
         sizes = [min(face.width, face.height) for face in found]
-        inspections.append(Inspection(found, skins, judge_image(skins, sizes, thresholds, expected_faces, photo)))
+        similarity = None if similarities is None else similarities[i]
+        verdict = judge_image(skins, sizes, thresholds, expected_faces, photo, similarity)
+        inspections.append(Inspection(found, skins, verdict))
     return inspections
 
 
@@ -88,7 +93,12 @@ def check_images(images: torch.Tensor, field: str = "images") -> None:
                              "Connect at least one image")  # fmt: skip
 
 
-def _check_faces(images: torch.Tensor, faces: FaceSet) -> None:
+def check_faces(images: torch.Tensor, faces: FaceSet) -> None:
+    """Refuse faces that were found in other images.
+
+    Raises:
+        UserInputError: with both counts and sizes.
+    """
     count, height, width, _ = images.shape
     if len(faces.faces) != count or (faces.height, faces.width) != (height, width):
         raise UserInputError(

@@ -18,6 +18,8 @@ from ..face.types import Face
 
 # Ellipses as centre x, centre y, radius x, radius y in the face frame.
 _FACE = (0.0, 0.42, 0.92, 1.14)
+# Eyes, nose and mouth without what hair may hang over.
+_INNER = (0.0, 0.45, 0.80, 0.86)
 _EYES = ((-0.5, 0.0, 0.36, 0.20), (0.5, 0.0, 0.36, 0.20))
 _BROWS = ((-0.5, -0.30, 0.44, 0.16), (0.5, -0.30, 0.44, 0.16))
 _NOSTRILS = (0.0, 0.64, 0.28, 0.12)
@@ -115,6 +117,37 @@ def _face_frame(face: Face) -> tuple[torch.Tensor, torch.Tensor]:
         unit = 0.42 * min(face.width, face.height)
         return torch.tensor([x0 + face.width / 2, y0 + 0.40 * face.height]), torch.eye(2) * unit
     return middle, torch.stack((along / width * torch.maximum(width, _LEAST_WIDTH * height), down))
+
+
+def face_mask(
+    faces: Sequence[Face], height: int, width: int, softness: float = 0.0, *, inner: bool = False
+) -> torch.Tensor:
+    """The ovals of some faces of one image, ``[H, W]``: 1 inside, 0 outside.
+
+    Args:
+        faces: may be none.
+        height, width: of the image in pixels.
+        softness: share of the oval's radius over which its edge fades.
+        inner: only eyes, nose and mouth and what lies between, without the forehead and the sides.
+    """
+    mask = torch.zeros(height, width)
+    if not faces:
+        return mask
+    frames = face_frames(faces)
+    cx, cy, rx, ry = _INNER if inner else _FACE
+    for origin, axes in zip(frames.origin, frames.axes, strict=True):
+        corners = torch.tensor([[cx + i * rx, cy + j * ry] for i in (-1.5, 1.5) for j in (-1.5, 1.5)]) @ axes + origin
+        (x0, y0), (x1, y1) = corners.amin(0).floor().int().tolist(), corners.amax(0).ceil().int().tolist()
+        x0, y0, x1, y1 = max(x0, 0), max(y0, 0), min(x1 + 1, width), min(y1 + 1, height)
+        if x0 >= x1 or y0 >= y1:
+            continue
+        # Pixel centres lie at halves in the coordinates of the frames, see measure.
+        pixels = torch.stack(torch.meshgrid(torch.arange(x0, x1), torch.arange(y0, y1), indexing="xy"), -1) + 0.5
+        points = (pixels - origin) @ torch.linalg.inv(axes)
+        radius = (((points - torch.tensor([cx, cy])) / torch.tensor([rx, ry])) ** 2).sum(-1).sqrt()
+        inside = ((1.0 - radius) / max(softness, 1e-3)).clamp(0.0, 1.0)
+        mask[y0:y1, x0:x1] = torch.maximum(mask[y0:y1, x0:x1], inside)
+    return mask
 
 
 def _lattice(x0: float, x1: float, y0: float, y1: float, step: float) -> torch.Tensor:

@@ -28,6 +28,7 @@ class Thresholds:
         min_lightness: least lightness.
         min_detail: least detail, see SkinMeasurement.
         max_neck_difference, max_photo_difference: greatest CIEDE2000 (kL = 2) to neck and to the user's photo.
+        min_similarity: least likeness of the largest face to the user's photo, by the engine's own measure.
         min_score: least score, beyond the checks.
     """
 
@@ -48,6 +49,7 @@ class Thresholds:
     min_detail: float | None = None
     max_neck_difference: float | None = None
     max_photo_difference: float | None = None
+    min_similarity: float | None = None
     min_score: float = 0.0
 
     def __post_init__(self) -> None:

@@ -52,6 +52,7 @@ class Outcome:
     generated: torch.Tensor | None
     scores: list[float]
     report: dict[str, Any]
+    swap: dict[str, Any] | None
     work: Counter[str]
     texts: list[tuple[str, str]]
 
@@ -102,6 +103,7 @@ class Runner:
             None if generated is None else torch.tensor(generated),
             result["scores"],
             result["report"],
+            result["swap"],
             work,
             list(self.server.texts),
         )

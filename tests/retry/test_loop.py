@@ -255,3 +255,17 @@ def test_an_error_in_an_attempt_leaves_the_executor_usable(classic: Runner) -> N
     with pytest.raises(ComfyError, match="9 came for 1"):
         classic.run(graph)
     assert classic.run(ksampler_graph(ONE_BAD, run=new_run())).scores == [1.0, 1.0, 0.9, 1.0]
+
+
+def test_the_swap_report_is_of_the_images_that_come_out(runner: Runner) -> None:
+    graph = ksampler_graph([[0.1, 0.9, 0.1, 0.9], [0.3, 0.9], [0.05]], run=new_run())
+    graph["swap"] = node("ProbeSwapReport", images=["decode", 0])
+    graph["retry"]["inputs"]["swap_report"] = ["swap", 0]
+    graph["sink"]["inputs"]["swap_report"] = ["retry", 4]
+    outcome = runner.run(graph)
+    assert outcome.scores == [0.3, 0.9, 0.9, 0.9]
+    assert outcome.swap is not None
+    assert outcome.swap["engine"] == "probe"
+    pixels = [item["pixel"] for item in outcome.swap["images"]]
+    assert pixels == outcome.images[:, 0, 0, 0].tolist()
+    assert len(set(pixels)) == 4

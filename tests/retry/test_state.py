@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from flux_face.nodes.errors import UserInputError
-from flux_face.nodes.retry.state import RetryState, first_state, merge, report
+from flux_face.nodes.retry.state import RetryState, first_state, merge, read_swap_report, report
 from flux_face.nodes.skin.verdict import Reason, Verdict
 
 
@@ -66,3 +66,15 @@ def test_an_empty_batch_is_refused() -> None:
 def test_generated_images_must_match() -> None:
     with pytest.raises(UserInputError, match="generated: 1 came for 2"):
         first_state(pictures(1, 2), verdicts(0.9, 0.9), pictures(1), 0, 3)
+
+
+@pytest.mark.parametrize("text", ["", "no JSON", "[]", "{}", '{"images": 3}'])
+def test_what_is_no_swap_report_is_refused(text: str) -> None:
+    with pytest.raises(UserInputError) as caught:
+        read_swap_report(text)
+    assert caught.value.code == "retry_swap_report"
+
+
+def test_a_swap_report_of_other_images_is_refused() -> None:
+    with pytest.raises(UserInputError, match="swap_report"):
+        first_state(pictures(1, 2), verdicts(0.9, 0.9), None, 10, 3, read_swap_report('{"images": [{}]}'))

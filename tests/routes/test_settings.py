@@ -47,3 +47,14 @@ def test_bad_tokens_are_refused_without_being_shown(tokens: str) -> None:
         Settings.from_environ({"FLUX_FACE_API_TOKENS": tokens})
     assert "secret" not in str(caught.value)
     assert "0123456789" not in str(caught.value)
+
+
+def test_attempts_where_a_request_asks_for_none() -> None:
+    assert Settings.from_environ({"FLUX_FACE_MAX_ATTEMPTS": "5"}).max_attempts == 5
+    assert Settings.from_environ({"FLUX_FACE_MAX_ATTEMPTS": ""}).max_attempts is None
+
+
+@pytest.mark.parametrize("value", ["0", "11", "-1", "3.0", "three"])
+def test_impossible_attempts_are_named(value: str) -> None:
+    with pytest.raises(SettingsError, match="FLUX_FACE_MAX_ATTEMPTS must be a whole number from 1 to 10"):
+        Settings.from_environ({"FLUX_FACE_MAX_ATTEMPTS": value})

@@ -6,6 +6,7 @@ import json
 
 import pytest
 import torch
+from comfy_execution.graph_utils import ExecutionBlocker
 
 from flux_face.nodes.errors import UserInputError
 from flux_face.nodes.skin.nodes import FluxFaceSkinGate, FluxFaceSkinToneQA, describe
@@ -88,7 +89,7 @@ def test_a_photo_without_a_face_is_refused() -> None:
 
 def test_the_node_finds_faces_by_itself() -> None:
     image, _ = astronaut()
-    images, verdicts, score, report, report_json, overlay = FluxFaceSkinToneQA.execute(image[None]).result
+    images, verdicts, score, report, report_json, overlay, *_ = FluxFaceSkinToneQA.execute(image[None]).result
     assert torch.equal(images, image[None])
     assert verdicts[0].passed
     assert score == verdicts[0].score
@@ -104,6 +105,41 @@ def test_the_node_compares_with_the_photo() -> None:
     verdicts = FluxFaceSkinToneQA.execute(image[None], photo=image[None], preset="strict").result[1]
     assert "photo_mismatch" in verdicts[0].measured
     assert verdicts[0].measured["photo_mismatch"] == pytest.approx(0.0, abs=0.1)
+
+
+def test_the_node_parts_the_batch() -> None:
+    good, face = portrait(5)
+    bad, other = portrait(3, defect=SkinDefect.GREEN)
+    batch = torch.stack((good, bad, good))
+    passed, failed, mask = FluxFaceSkinToneQA.execute(batch, face_set([[face], [other], [face]], batch)).result[-3:]
+    assert torch.equal(passed, torch.stack((good, good)))
+    assert torch.equal(failed, bad[None])
+    assert mask.shape == batch.shape[:3]
+    assert not mask[0].any()
+    nose_x, nose_y = (round(float(value)) for value in other.landmarks[2])
+    assert mask[1, nose_y, nose_x] == 1.0
+    assert mask[1, 0, 0] == 0.0
+
+
+def test_nothing_runs_behind_an_output_without_images() -> None:
+    good, face = portrait(5)
+    passed, failed, mask = FluxFaceSkinToneQA.execute(good[None], face_set([[face]], good)).result[-3:]
+    assert torch.equal(passed, good[None])
+    assert isinstance(failed, ExecutionBlocker)
+    assert not mask.any()
+
+
+def test_the_node_compares_the_face_with_the_photos() -> None:
+    image, _ = astronaut()
+    stranger, _ = portrait(5, size=256)
+    same = FluxFaceSkinToneQA.execute(image[None], photo=image[None], min_similarity=0.6).result[1][0]
+    assert same.passed
+    assert same.measured["unlike_photo"] == pytest.approx(1.0, abs=0.01)
+    other = FluxFaceSkinToneQA.execute(stranger[None], photo=image[None], min_similarity=0.6).result[1][0]
+    assert [reason.code for reason in other.reasons] == ["unlike_photo"]
+    with pytest.raises(UserInputError) as caught:
+        FluxFaceSkinToneQA.execute(image[None], min_similarity=0.6)
+    assert caught.value.code == "photo_missing"
 
 
 def test_the_node_refuses_nothing_but_wrong_inputs() -> None:

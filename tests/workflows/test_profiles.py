@@ -135,3 +135,12 @@ def test_the_operators_profile_replaces_a_built_in_one(tmp_path: Path) -> None:
 def test_a_missing_directory_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ProfileError, match="does not exist"):
         load_profiles([tmp_path / "nowhere"])
+
+
+def test_another_default_is_what_a_request_without_the_field_gets() -> None:
+    profiles = load_profiles([BUILT_IN_DIR])
+    changed = profiles["starter"].with_default("max_attempts", 7)
+    assert changed.defaults["max_attempts"] == 7
+    assert changed.fill({})["retry"]["inputs"]["max_attempts"] == 7
+    assert profiles["starter"].fill({})["retry"]["inputs"]["max_attempts"] == 3
+    assert profiles["faceswap"].with_default("max_attempts", 7) is profiles["faceswap"]

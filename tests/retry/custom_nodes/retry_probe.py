@@ -136,6 +136,24 @@ class ProbeVerdicts(io.ComfyNode):
         return io.NodeOutput(tuple(verdict(score >= 0.5, score) for score in scores))
 
 
+class ProbeSwapReport(io.ComfyNode):
+    """A swap node's report that tells images apart by their first pixel."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="ProbeSwapReport",
+            category="probe",
+            inputs=[io.Image.Input("images")],
+            outputs=[io.String.Output()],
+        )
+
+    @classmethod
+    def execute(cls, images: torch.Tensor) -> io.NodeOutput:
+        items = [{"pixel": float(image[0, 0, 0])} for image in images]
+        return io.NodeOutput(json.dumps({"engine": "probe", "images": items}))
+
+
 class ProbeSink(io.ComfyNode):
     """Hands out what came to it, as numbers."""
 
@@ -149,6 +167,7 @@ class ProbeSink(io.ComfyNode):
                 Verdicts.Input("verdicts"),
                 io.String.Input("report", force_input=True),
                 io.Image.Input("generated", optional=True),
+                io.String.Input("swap_report", optional=True, force_input=True),
             ],
             is_output_node=True,
         )
@@ -159,20 +178,26 @@ class ProbeSink(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, images: torch.Tensor, verdicts: Sequence[Any], report: str, generated: torch.Tensor | None = None
+        cls,
+        images: torch.Tensor,
+        verdicts: Sequence[Any],
+        report: str,
+        generated: torch.Tensor | None = None,
+        swap_report: str | None = None,
     ) -> io.NodeOutput:
         result = {
             "images": images.tolist(),
             "generated": None if generated is None else generated.tolist(),
             "scores": [verdict.score for verdict in verdicts],
             "report": json.loads(report),
+            "swap": None if swap_report is None else json.loads(swap_report),
         }
         return io.NodeOutput(ui={"result": [result]})
 
 
 class ProbeExtension(ComfyExtension):
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
-        return [ProbeModel, ProbeText, ProbeDecode, ProbeVerdicts, ProbeSink]
+        return [ProbeModel, ProbeText, ProbeDecode, ProbeVerdicts, ProbeSwapReport, ProbeSink]
 
 
 async def comfy_entrypoint() -> ProbeExtension:
