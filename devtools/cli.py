@@ -80,6 +80,7 @@ def bench(workspace: Workspace, options: argparse.Namespace, _rest: list[str]) -
     """Run one benchmark."""
     environment = _environment(setup.ensure_all(workspace))
     output = ["--json", str(options.json.resolve())] if options.json else []
+    output += ["--docs"] if options.docs else []
     return console.run(setup.pack_command(workspace, "devtools.bench", options.name, *output), env=environment)
 
 
@@ -118,6 +119,7 @@ def _parser() -> argparse.ArgumentParser:
     measure = add(bench, "measure one room against its references")
     measure.add_argument("name", help="gguf, face, qa, …: a module of devtools/bench")
     measure.add_argument("--json", type=Path, metavar="FILE", help="write the rows there too")
+    measure.add_argument("--docs", action="store_true", help="write the page docs/benchmarks/NAME.md too")
     add(lint, "ruff and mypy")
     add(lock, "resolve requirements/*.in anew into the lock files (needs uv)")
     return parser

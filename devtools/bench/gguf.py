@@ -1,7 +1,9 @@
-"""GGUF weights on this machine's CPU: expansion, loading, LoRA.
+"""GGUF weights on this machine's CPU: expansion, loading, LoRA; and expansion on its GPU where it has one.
 
 The reference for expansion is gguf-py's float32 in the same run; the limit is torch's copy of a dense tensor of the
-same size and dtype. Each is the best of several alternating runs, so that a busy machine disturbs both alike.
+same size and dtype. On the GPU the reference is the same expansion by torch's operations, and the limit the rate at
+which a large copy reads and writes. Each is the best of several alternating runs, so that a busy machine disturbs both
+alike.
 """
 
 from __future__ import annotations
@@ -29,6 +31,8 @@ TYPES = ("Q4_0", "Q4_K", "Q5_K", "Q6_K", "Q8_0", "IQ4_XS")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 REPEATS = 7
 MEMORY_FILE_MATRICES = 8
+LAUNCHES = 20  # per time taken on a GPU, whose clock ticks coarsely
+COPY_BYTES = 1 << 30  # far beyond a GPU's cache
 
 
 def rows() -> list[Row]:
@@ -36,7 +40,7 @@ def rows() -> list[Row]:
     from comfy.cli_args import args
 
     args.cpu = True  # before ComfyUI looks for a GPU
-    return [*expansion_rows(), *loading_rows(), *lora_rows()]
+    return [*expansion_rows(), *device_rows(), *loading_rows(), *lora_rows()]
 
 
 def expansion_rows() -> list[Row]:
@@ -66,6 +70,37 @@ def expansion_rows() -> list[Row]:
     for dtype_name in DTYPES:
         mean = statistics.geometric_mean(ratio for name, ratio in ratios if name == dtype_name)
         result.append(higher(f"geometric mean to {dtype_name}", mean, 1.0, "gguf-py float32", "times"))
+    return result
+
+
+def device_rows() -> list[Row]:
+    """The same on the GPU: memory read and written per second, and elements per second."""
+    if not torch.cuda.is_available():
+        return []
+    from flux_face.nodes.gguf.dequantize import dequantize_into, expand_in_tiles
+    from flux_face.nodes.gguf.tensor_types import GEOMETRY, TensorType
+    from flux_face.tests.gguf.random_blocks import random_blocks
+
+    source = torch.ones(COPY_BYTES, dtype=torch.uint8, device="cuda")
+    target = torch.empty_like(source)
+    elements = SHAPE[0] * SHAPE[1]
+    result = []
+    for type_name in TYPES:
+        kind = TensorType[type_name]
+        geometry = GEOMETRY[kind]
+        blocks = torch.from_numpy(random_blocks(GType[type_name], elements, seed=1)).cuda()
+        for dtype_name, dtype in DTYPES.items():
+            out = torch.empty(len(blocks), geometry.values, dtype=dtype, device="cuda")
+            ours, tiled, copy = _best(
+                partial(dequantize_into, blocks, kind, out),
+                partial(expand_in_tiles, blocks, kind, out),
+                partial(target.copy_, source),
+                seconds=_device_seconds,
+            )
+            case = f"{type_name} to {dtype_name} on the GPU"
+            moved = blocks.nbytes + out.nbytes
+            result.append(higher(case, moved / ours, 2 * COPY_BYTES / copy, "device copy", "bytes/s", limit=True))
+            result.append(higher(case, elements / ours, elements / tiled, "torch operations", "elements/s"))
     return result
 
 
@@ -192,16 +227,27 @@ def _peak_memory() -> Iterator[list[int]]:
         watcher.join()
 
 
-def _best(*actions: Callable[[], object]) -> list[float]:
-    """The shortest time of each, in seconds, over alternating runs."""
-    best = [float("inf")] * len(actions)
-    for _ in range(REPEATS):
-        for index, action in enumerate(actions):
-            best[index] = min(best[index], _seconds(action))
-    return best
-
-
 def _seconds(action: Callable[[], object]) -> float:
     start = time.perf_counter()
     action()
     return time.perf_counter() - start
+
+
+def _device_seconds(action: Callable[[], object]) -> float:
+    start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+    start.record()
+    for _ in range(LAUNCHES):
+        action()
+    end.record()
+    end.synchronize()
+    milliseconds: float = start.elapsed_time(end)
+    return milliseconds / 1000 / LAUNCHES
+
+
+def _best(*actions: Callable[[], object], seconds: Callable[[Callable[[], object]], float] = _seconds) -> list[float]:
+    """The shortest time of each, in seconds, over alternating runs."""
+    best = [float("inf")] * len(actions)
+    for _ in range(REPEATS):
+        for index, action in enumerate(actions):
+            best[index] = min(best[index], seconds(action))
+    return best

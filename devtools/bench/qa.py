@@ -7,7 +7,7 @@ saturation from 20, value from 70).
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import cv2
 import numpy as np
@@ -21,6 +21,7 @@ from ...nodes.skin.qa import inspect_images
 from ...nodes.skin.thresholds import Thresholds
 from ...starter.renderer import SkinDefect
 from ...tests.skin.portraits import ILLUMINANTS, TONES, portrait
+from ._plot import paired_bars
 from .report import Row, higher, lower
 
 HSV = "OpenCV HSV check of the frame"
@@ -28,6 +29,7 @@ FRAME = 1024
 REPEATS = 15
 HEALTHY_PER_CELL = 8
 DEFECT_SEEDS = (100, 101)
+_ACCEPTED, _CAUGHT = "healthy portraits accepted, ", "caught: "
 # A defect counts where it moves the skin at least so far: 1 is what a trained eye can see.
 STRENGTH = 6.0
 
@@ -37,6 +39,21 @@ Image = tuple[torch.Tensor, Face]
 def rows() -> list[Row]:
     """Milliseconds, acceptance by tone, and catches by defect; about two minutes on two cores."""
     return [*_cost(), *_fairness(), *_catches()]
+
+
+def plots(measured: Sequence[Row]) -> dict[str, str]:
+    """Acceptance by tone and catches by defect, as bars."""
+    names = ("skin-tone QA", "HSV check")
+    pictures = {}
+    for stem, title, start in (
+        ("fairness", "Healthy portraits accepted, %, by step of the Monk Skin Tone scale", _ACCEPTED),
+        ("catches", "Defects caught, %", _CAUGHT),
+    ):
+        chosen = [row for row in measured if row.case.startswith(start)]
+        labels = [row.case.removeprefix(start).partition(",")[0] for row in chosen]
+        ours, theirs = [row.ours for row in chosen], [row.reference for row in chosen]
+        pictures[stem] = paired_bars(title, labels, ours, theirs, names, top=100.0)
+    return pictures
 
 
 def _cost() -> Iterator[Row]:
@@ -65,7 +82,7 @@ def _fairness() -> Iterator[Row]:
             portrait(tone, illuminant=light, seed=seed) for light in ILLUMINANTS for seed in range(HEALTHY_PER_CELL)
         ]
         rates[tone] = _rejected(cell)
-        case = f"healthy portraits accepted, Monk {tone}, {len(ILLUMINANTS)} lights, {len(cell)} portraits"
+        case = f"{_ACCEPTED}Monk {tone}, {len(ILLUMINANTS)} lights, {len(cell)} portraits"
         yield _share_row(case, *(1.0 - rate for rate in rates[tone]))
     spread = [max(rate[i] for rate in rates.values()) - min(rate[i] for rate in rates.values()) for i in (0, 1)]
     yield _share_row("evenness: 100 % less the greatest difference between two tones", *(1.0 - s for s in spread))
@@ -82,9 +99,8 @@ def _catches() -> Iterator[Row]:
             for seed in DEFECT_SEEDS
         ]
         spoilt = [bad for good, bad in pairs if _strength(good, bad) >= STRENGTH]
-        case = (
-            f"caught: {defect.value}, {len(spoilt)} of {len(pairs)} portraits changed by CIEDE2000 {STRENGTH:g} or more"
-        )
+        which = f"{len(spoilt)} of {len(pairs)} portraits changed by CIEDE2000 {STRENGTH:g} or more"
+        case = f"{_CAUGHT}{defect.value}, {which}"
         yield _share_row(case, *_rejected(spoilt))
 
 

@@ -6,6 +6,7 @@ import torch
 
 from .blocks import CODECS
 from .blocks.codec import Factors
+from .kernels import try_expand
 from .tensor_types import GEOMETRY, TensorType
 
 # Values per tile. On the CPU the float32 tile and its uint8 temporaries stay in the last-level cache while each call on
@@ -38,9 +39,17 @@ def dequantize(
 def dequantize_into(packed: torch.Tensor, tensor_type: TensorType, out: torch.Tensor) -> None:
     """As ``dequantize``, into a contiguous tensor on the same device; faster where its memory is in use already."""
     geometry = GEOMETRY[tensor_type]
+    blocks = packed.reshape(-1, geometry.bytes).contiguous()
+    values = out.view(-1, geometry.values)
+    # torch calls AMD's GPUs "cuda" too.
+    if blocks.device.type != "cuda" or not try_expand(blocks, tensor_type, values):
+        expand_in_tiles(blocks, tensor_type, values)
+
+
+def expand_in_tiles(blocks: torch.Tensor, tensor_type: TensorType, out: torch.Tensor) -> None:
+    """The values of ``blocks`` ``[n, bytes]`` into ``out`` ``[n, values]``, both contiguous, by torch's operations."""
+    geometry = GEOMETRY[tensor_type]
     codec = CODECS[tensor_type]
-    blocks = packed.reshape(-1, geometry.bytes)
-    out = out.view(-1, geometry.values)
     tile = max(1, (_CPU_TILE if blocks.device.type == "cpu" else _DEVICE_TILE) // geometry.values)
     scratch = None
     if out.dtype != torch.float32:

@@ -66,8 +66,11 @@ def is_packed(value: object) -> bool:
 
 
 def dequantize_rows(weight: QuantizedTensor, rows: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """``weight[rows]`` dense: ``[*rows.shape, columns]``. Only the wanted rows are unpacked."""
+    """``weight[rows]`` dense, on the device of `rows`: ``[*rows.shape, columns]``.
+
+    Only the wanted rows are moved, packed, and unpacked.
+    """
     params: GGUFParams = weight._params
     columns = params.orig_shape[1]
-    packed = weight._qdata.index_select(0, rows.reshape(-1))
+    packed = weight._qdata.index_select(0, rows.reshape(-1).to(weight._qdata.device)).to(rows.device)
     return dequantize(packed, params.tensor_type, (*rows.shape, columns), dtype)

@@ -89,7 +89,7 @@ def load_diffusion_model(
         )
     device = options.device or comfy.model_management.get_torch_device()
     dtype = torch.float16 if kind in _FLOAT16_ARCHITECTURES else torch.bfloat16
-    state = read_state_dict(container, dtype, own_memory=_wants_own_memory(device))
+    state = read_state_dict(container, dtype, own_memory=_wants_own_memory(device, disable_dynamic))
     try:
         patcher = comfy.sd.load_diffusion_model_state_dict(
             state, model_options=options.model_options(), disable_dynamic=disable_dynamic
@@ -136,7 +136,7 @@ def load_text_encoders(
     if not any(_is_gguf(path) for path in paths):
         return _load_dense_text_encoders(paths, clip_type, embedding_directory, options, disable_dynamic)
     device = options.device or comfy.model_management.text_encoder_device()
-    states = [_text_encoder_state(Path(path), own_memory=_wants_own_memory(device)) for path in paths]
+    states = [_text_encoder_state(Path(path), own_memory=_wants_own_memory(device, disable_dynamic)) for path in paths]
     clip = comfy.sd.load_text_encoder_state_dicts(
         states,
         embedding_directory=embedding_directory,
@@ -227,12 +227,13 @@ def _text_encoder_state(path: Path, *, own_memory: bool) -> dict[str, torch.Tens
     return {t5_name(name): value for name, value in state.items()}
 
 
-def _wants_own_memory(device: torch.device) -> bool:
+def _wants_own_memory(device: torch.device, disable_dynamic: bool) -> bool:
     """Views of the mapped file are best where weights are read in place or streamed by ComfyUI's dynamic VRAM.
 
     Pinning for a static GPU model registers memory page by page, which neighbouring views would share.
     """
-    return not comfy.model_management.is_device_cpu(device) and not comfy.memory_management.aimdo_enabled
+    dynamic = comfy.memory_management.aimdo_enabled and not disable_dynamic
+    return not comfy.model_management.is_device_cpu(device) and not dynamic
 
 
 def _settle_residency(patcher: Any, residency: Residency, dtype: torch.dtype, container: Container) -> None:

@@ -50,8 +50,9 @@ class _PackedWeight:
                 continue
             elif is_packed(value):
                 value = value.to(dtype=current.dtype)  # only notes what a dequantised copy gets
-            elif not keep_dtype:
-                value = value.to(dtype=current.dtype, copy=True)
+            elif not keep_dtype or name == "bias":
+                # A bias of another dtype than the model's would have dynamic VRAM cast the packed weight beside it too.
+                value = value.to(dtype=current.dtype, copy=not keep_dtype)
             self._parameters[name] = torch.nn.Parameter(value, requires_grad=False)
         unexpected_keys.extend(
             key for key in state_dict if key.startswith(prefix) and key[len(prefix) :] not in self._parameters
@@ -158,7 +159,7 @@ class GGUFOperations(comfy.ops.manual_cast):
             self, indices: torch.Tensor, out_dtype: torch.dtype | None = None
         ) -> torch.Tensor:
             weight = self.weight
-            if not is_packed(weight) or self.weight_function or weight.device != indices.device:
+            if not is_packed(weight) or self.weight_function:
                 dense: torch.Tensor = super().forward_comfy_cast_weights(indices, out_dtype=out_dtype)
                 return dense
             return dequantize_rows(weight, indices, out_dtype or weight.dtype)

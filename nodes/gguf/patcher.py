@@ -173,7 +173,8 @@ class _PackedPatcher:
                 module.weight_lowvram_function = None
             if key not in self.patches:
                 continue
-            terms = low_rank_terms(self.patches[key])
+            # An embedding looks rows up: there is no product that a term could stand beside.
+            terms = low_rank_terms(self.patches[key]) if isinstance(module, torch.nn.Linear) else None
             if terms is None:
                 module.weight_function = [LowVramPatch(key, self.patches), *module.weight_function]
             else:
@@ -235,4 +236,7 @@ def expand(patcher: Any, dtype: torch.dtype) -> None:
     for _, module in patcher.packed_modules():
         weight = module._parameters["weight"]
         module._parameters["weight"] = torch.nn.Parameter(weight.to(dtype=dtype).dequantize(), requires_grad=False)
+        # The dtype in which dynamic VRAM streams the weight; the one noted at load is the packed weight's.
+        if hasattr(module, "weight_comfy_model_dtype"):
+            module.weight_comfy_model_dtype = dtype
     patcher.size = 0  # ComfyUI measures it again on the next use

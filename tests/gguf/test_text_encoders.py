@@ -13,6 +13,7 @@ import pytest
 import safetensors.torch
 import torch
 from comfy.text_encoders.t5 import T5
+from comfy.weight_adapter.lora import LoRAAdapter
 from gguf import GGMLQuantizationType as GType
 
 from flux_face.nodes.errors import UserInputError
@@ -192,3 +193,25 @@ def test_fp8_beside_gguf_is_refused_and_alone_is_comfyuis(tmp_path: Path, t5_xxl
     ours, theirs = (c.cond_stage_model.clip_l.transformer.text_model.encoder.layers[0].mlp.fc1 for c in clips)
     assert type(ours) is type(theirs)
     assert torch.equal(ours.weight, theirs.weight)
+
+
+def test_a_lora_on_a_packed_embedding_counts_and_goes_away(tmp_path: Path) -> None:
+    write_random(tmp_path / "table.gguf", {"token_embd.weight": (100, 256)}, GType.Q8_0)
+    packed = read_state_dict(Container(tmp_path / "table.gguf"), torch.float32, own_memory=False)
+    model = torch.nn.Module()
+    model.table = GGUFOperations.Embedding(100, 256, dtype=torch.float32)
+    model.table.load_state_dict({"weight": packed["token_embd.weight"]})
+    model.table.comfy_cast_weights = True
+    cpu = torch.device("cpu")
+    patcher = GGUFModelPatcher(model, load_device=cpu, offload_device=cpu)
+    tokens = torch.tensor([[3, 99, 3]])
+    before = model.table(tokens)
+    generator = torch.Generator().manual_seed(1)
+    up, down = torch.randn(100, 4, generator=generator), torch.randn(4, 256, generator=generator)
+    patched = patcher.clone()
+    adapter = LoRAAdapter({"table"}, (up, down, None, None, None, None))
+    assert patched.add_patches({"table.weight": adapter}, 0.5) == ["table.weight"]
+    patched.patch_model(cpu)
+    torch.testing.assert_close(model.table(tokens), before + 0.5 * (up @ down)[tokens], rtol=1e-5, atol=1e-5)
+    patched.unpatch_model(cpu)
+    assert torch.equal(model.table(tokens), before)
