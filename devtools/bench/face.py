@@ -1,4 +1,4 @@
-"""Alignment and pasting of one face, ours against insightface's INSwapper on the same graph, on the CPU."""
+"""The face swap around its networks against insightface's INSwapper on one graph; batches; runtimes; all on the CPU."""
 
 from __future__ import annotations
 
@@ -6,82 +6,170 @@ import contextlib
 import io
 import tempfile
 import time
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from statistics import median
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import torch
 
-from ...nodes.face.align import ARCFACE_128, crop_face, paste, similarity_matrix
+from ...nodes.face.align import ARCFACE_128, paste
 from ...nodes.face.contracts import SWAPPERS
-from ...nodes.face.onnx_engine import finished_patch
+from ...nodes.face.engines import Placement, SwapSettings
+from ...nodes.face.onnx_engine import OnnxEngine
+from ...nodes.face.ort_session import OrtSession
+from ...nodes.face.recogniser import Recogniser
+from ...nodes.face.scrfd import Scrfd
+from ...nodes.face.session import Session
+from ...nodes.face.swap import swap_faces
+from ...nodes.face.swapper import Swapper
+from ...nodes.face.torch_session import TorchSession
+from ...nodes.face.types import Face
 from ...tests.face import graphs
-from .report import Row, lower
+from ._face_measure import Network, alternated, peak_mib
+from ._face_network import large_swapper
+from .report import Row, higher, lower
 
 # Side of the square frame, and side of the aligned crop in the frame's pixels.
-_CASES = ((1024, 256), (1024, 512), (2048, 512), (2048, 1024), (4096, 1024))
-_REPEATS = 7
+_FRAMES, _FACES = (1024, 2048, 4096), (256, 512, 1024)
+_BATCH = 8
+_REPEATS = 5
+_REFERENCE = "insightface INSwapper"
+# Neither does more than the other: the reference matches no colours.
+_PLAIN = SwapSettings(colour_match=0.0)
+# Of the networks' time, for everything else.
+_OVERHEAD = 0.15
 
 
 def rows() -> list[Row]:
-    """Milliseconds per face without the network, whose time is measured in the same call and taken off."""
-    from insightface.model_zoo.inswapper import INSwapper
+    """All of it; a few minutes on two cores."""
+    with tempfile.TemporaryDirectory() as name, warnings.catch_warnings():
+        # insightface calls a method of scikit-image that is to go away.
+        warnings.simplefilter("ignore", FutureWarning)
+        folder = Path(name)
+        result = [row for frame in _FRAMES for face in _FACES for row in around_network(folder, frame, face)]
+        large = large_swapper(folder / "large.onnx", graphs.random_emap())
+        return [*result, *batches(folder, large), overhead(folder, large), *runtimes(large)]
 
-    with tempfile.TemporaryDirectory() as folder:
-        path = graphs.swapper(Path(folder) / "inswapper_128.onnx", emap=graphs.random_emap())
-        with contextlib.redirect_stdout(io.StringIO()):
-            reference = INSwapper(model_file=str(path))
-        session = _Timed(reference.session)
-        reference.session = session
-        result = []
-        for side, face in _CASES:
-            frame = np.random.default_rng(0).integers(0, 255, (side, side, 3), dtype=np.uint8)
-            points = ((ARCFACE_128 - 0.5) * face + side / 2).astype(np.float32)
-            theirs = _milliseconds(lambda f=frame, p=points: _reference(reference, f, p), session)  # type: ignore[misc]
-            image = torch.from_numpy(frame.astype(np.float32) / 255.0)
-            ours = _milliseconds(lambda i=image, p=points: _ours(i, p), _Timed(None))  # type: ignore[misc]
-            name = f"align and paste, frame {side}, face {face}"
-            result.append(lower(name, ours, theirs, "insightface INSwapper", "ms/face"))
+
+def around_network(folder: Path, frame: int, side: int) -> list[Row]:
+    """Alignment, finish and pasting per face: time on the wall and of all threads, and memory.
+
+    Without the network, whose time is measured in the same calls and taken off.
+    """
+    network = Network()
+    path = graphs.swapper(folder / "inswapper_128.onnx", emap=graphs.random_emap())
+    engine, reference = _engine(folder, path, network), _insightface(path, network)
+    picture = np.random.default_rng(0).integers(0, 255, (frame, frame, 3), dtype=np.uint8)
+    face = _face(frame / 2, frame / 2, side)
+    theirs = partial(
+        reference.get,
+        picture,
+        SimpleNamespace(kps=face.landmarks),
+        SimpleNamespace(normed_embedding=np.full(512, 512**-0.5, dtype=np.float32)),
+        paste_back=True,
+    )
+    image = torch.from_numpy(picture.astype(np.float32) / 255.0)[None]
+    person = engine.identity(image[0], face)
+    touched = torch.zeros(1, frame, frame)
+    one, many = (
+        partial(_swapped, engine, image, touched, [Placement(0, face, person)] * count) for count in (1, _BATCH)
+    )
+    times = alternated([theirs, one, many], network, _REPEATS)
+    memory = [peak_mib(call) for call in (theirs, one, many)]
+    result = []
+    for place, count in ((1, 1), (2, _BATCH)):
+        case = f"align and paste, frame {frame}, face {side}, batch {count}"
+        ours, their = times[place], times[0]
+        result += [
+            lower(case, 1e3 * ours.wall / count, 1e3 * their.wall, _REFERENCE, "ms/face"),
+            lower(f"{case}, all threads", 1e3 * ours.cpu / count, 1e3 * their.cpu, _REFERENCE, "CPU ms/face"),
+            lower(f"{case}, peak memory", memory[place], memory[0], _REFERENCE, "MiB"),
+        ]
     return result
 
 
-class _Timed:
-    """A session that adds up the seconds spent in it."""
-
-    def __init__(self, session: object) -> None:
-        self._session = session
-        self.seconds = 0.0
-
-    def run(self, names: list[str], feeds: dict[str, object]) -> object:
-        started = time.perf_counter()
-        try:
-            return self._session.run(names, feeds)  # type: ignore[attr-defined]
-        finally:
-            self.seconds += time.perf_counter() - started
+def batches(folder: Path, network_file: Path) -> list[Row]:
+    """Eight faces at once against the same eight one by one, network and all."""
+    engine = _engine(folder, network_file, Network())
+    image = torch.rand(1, 1024, 1024, 3)
+    person = engine.identity(image[0], _face(512, 512, 512))
+    placements = [Placement(0, _face(x, y, 200), person) for x in (150, 400, 650, 900) for y in (300, 700)]
+    touched = torch.zeros(1, 1024, 1024)
+    _swapped(engine, image, touched, placements[:1])
+    together = _seconds(lambda: _swapped(engine, image, touched, placements))
+    alone = sum(_seconds(partial(_swapped, engine, image, touched, [item])) for item in placements)
+    return [higher("8 faces at once, network included", 8 / together, 8 / alone, "one by one", "faces/s")]
 
 
-def _milliseconds(call: Callable[[], object], session: _Timed) -> float:
+def overhead(folder: Path, network_file: Path) -> Row:
+    """What a whole swap of a 1024 x 1024 image, face 512, spends outside the networks, detection included."""
+    network = Network()
+    engine = _engine(folder, network_file, network)
+    face = _face(512, 512, 512)
+    image = torch.rand(1, 1024, 1024, 3)
+    person = engine.identity(image[0], face)
+
+    def whole() -> None:
+        # Weights by chance find faces anywhere: what they cost counts, but the one that is known is swapped.
+        found = engine.detect(image)
+        swap_faces(engine, image, [person], faces=replace(found, faces=((face,),)))
+
+    whole()
+    outside, inside = min((network.spent(whole) for _ in range(3)), key=lambda spent: spent[0].wall)
+    share = outside.wall / inside.wall
+    return lower(
+        "whole swap outside its networks, frame 1024, face 512", share, _OVERHEAD, "bound", "share", limit=True
+    )
+
+
+def runtimes(network_file: Path) -> list[Row]:
+    """The same swapper network in torch and in onnxruntime."""
+    feeds = {"target": torch.rand(1, 3, 128, 128), "source": torch.rand(1, 512)}
+    sessions: tuple[Session, Session] = (
+        TorchSession(network_file, torch.device("cpu")),
+        OrtSession(network_file, "cpu"),
+    )
+    for session in sessions:
+        session.run(feeds)
+    torch_, onnxruntime_ = (min(_seconds(lambda s=s: s.run(feeds)) for _ in range(3)) for s in sessions)  # type: ignore[misc]
+    return [higher("swapper network in torch", 1 / torch_, 1 / onnxruntime_, "onnxruntime", "faces/s")]
+
+
+def _engine(folder: Path, swapper: Path, network: Network) -> OnnxEngine:
+    """Small networks beside the given swapper; the time in all of them goes to `network`."""
+    detector, recogniser = graphs.scrfd(folder / "det_10g.onnx"), graphs.arcface(folder / "w600k_r50.onnx")
+    sessions = [network.timed(OrtSession(path, "cpu")) for path in (detector, recogniser, swapper)]
+    return OnnxEngine(Scrfd(sessions[0]), Recogniser(sessions[1]), Swapper(sessions[2], SWAPPERS[0]))
+
+
+def _insightface(path: Path, network: Network) -> Any:
+    from insightface.model_zoo.inswapper import INSwapper
+
+    with contextlib.redirect_stdout(io.StringIO()):
+        reference = INSwapper(model_file=str(path))
+    reference.session = network.timed_reference(reference.session)
+    return reference
+
+
+def _face(x: float, y: float, side: float) -> Face:
+    """An upright face whose aligned crop has this side, centred."""
+    points = ((ARCFACE_128 - 0.5) * side + (x, y)).astype(np.float32)
+    half = side / 2
+    return Face((x - half, y - half, x + half, y + half), 1.0, points)
+
+
+def _swapped(engine: OnnxEngine, images: torch.Tensor, touched: torch.Tensor, placements: Sequence[Placement]) -> None:
+    """What ``swap_faces`` does once faces are found, in place."""
+    for placement, patch in zip(placements, engine.patches(images, placements, _PLAIN), strict=True):
+        paste(images[placement.image], touched[placement.image], patch)
+
+
+def _seconds(call: Callable[[], object]) -> float:
+    started = time.perf_counter()
     call()
-    times = []
-    for _ in range(_REPEATS):
-        session.seconds = 0.0
-        started = time.perf_counter()
-        call()
-        times.append(time.perf_counter() - started - session.seconds)
-    return 1000.0 * median(times)
-
-
-def _reference(swapper: object, frame: object, points: object) -> None:
-    identity = SimpleNamespace(normed_embedding=np.full(512, 512**-0.5, dtype=np.float32))
-    swapper.get(frame, SimpleNamespace(kps=points), identity, paste_back=True)  # type: ignore[attr-defined]
-
-
-def _ours(image: torch.Tensor, points: object) -> None:
-    """What the onnx engine does around its network, in place on the frame; the crop stands for the network's output."""
-    contract = SWAPPERS[0]
-    matrix = similarity_matrix(points, contract.template * contract.size)  # type: ignore[arg-type]
-    crop = crop_face(image, matrix, (contract.size, contract.size), border="zeros", antialias=False)
-    touched = torch.zeros(image.shape[:2])
-    paste(image, touched, finished_patch(crop, crop, matrix, colour_match=0.0, blend=1.0))
+    return time.perf_counter() - started

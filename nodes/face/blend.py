@@ -33,13 +33,6 @@ def blur_mask(mask: Tensor, sigma: float) -> Tensor:
     return blur(mask[None], sigma)[0]
 
 
-def shrink_mask(mask: Tensor, distance: float) -> Tensor:
-    """``[h, w]`` with its edges drawn in by `distance` pixels and softened."""
-    reach = max(1, round(distance))
-    eroded = -functional.max_pool2d(-mask[None, None], 2 * reach + 1, stride=1, padding=reach)
-    return blur_mask(eroded[0, 0], 0.5 * reach)
-
-
 def smoothstep(values: Tensor, low: float, high: float) -> Tensor:
     """0 below `low`, 1 above `high`, a cubic between; `low` may exceed `high`."""
     t = ((values - low) / (high - low)).clamp(0, 1)
@@ -68,9 +61,16 @@ def membrane(difference: Tensor, known: Tensor) -> Tensor:
     return large.permute(1, 2, 0)
 
 
-def box_mask(side: int, softness: float, like: Tensor) -> Tensor:
-    """A square mask ``[side, side]``: one inside, falling to zero at the border over `softness` of the side."""
+def box_mask(
+    side: int, softness: float, like: Tensor, padding: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
+) -> Tensor:
+    """A square mask ``[side, side]``: one inside, falling to zero at the border over `softness` of the side.
+
+    padding: what is left out at the top, right, bottom and left, as shares of the side.
+    """
     edge = max(1.0, softness * side)
+    top, right, bottom, left = (share * side for share in padding)
     position = torch.arange(side, dtype=torch.float32, device=like.device)
-    ramp = smoothstep(torch.minimum(position, side - 1 - position), 0.0, edge)
-    return ramp[:, None] * ramp
+    across = smoothstep(torch.minimum(position - left, side - 1 - right - position), 0.0, edge)
+    down = smoothstep(torch.minimum(position - top, side - 1 - bottom - position), 0.0, edge)
+    return down[:, None] * across

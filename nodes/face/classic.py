@@ -12,13 +12,18 @@ from torch import Tensor
 from ..errors import UserInputError
 from ..skin.colour import lab_to_srgb, srgb_to_lab
 from .align import Matrix, Patch, compose, crop_face, similarity_matrix, transform_points
-from .blend import blur, blur_mask, membrane, shrink_mask, smoothstep
-from .colour import match_colour
+from .blend import blur, blur_mask, membrane, smoothstep
+from .classic_detail import as_soft_as
+from .classic_plane import FacePlane
+from .classic_tone import in_tone_of
 from .detect import find_candidates
 from .engines import Placement, SwapSettings, no_progress
 from .identity import Identity
 from .landmarks import grey_of, landmarks_of
 from .types import Face, FaceSet, FloatArray
+
+# A find below this score is more likely something else.
+_LEAST_SCORE = 0.5
 
 # The swap's crop: distance and middle of the eyes, and height of the mouth, as fractions of its side.
 _SPAN = 0.30
@@ -28,8 +33,11 @@ _MIN_SIDE, _MAX_SIDE = 128, 768
 # How far the photo's face may be stretched along its axis to bring the mouth where the target's is.
 _STRETCH = (0.84, 1.20)
 
-# How much of the rim's correction the middle of the face takes on.
+# How much of the rim's correction the middle of the face takes on, and how much of that its features.
 _INNER_CORRECTION = 0.25
+_FEATURE_CORRECTION = 0.3
+# Half the width of what counts as a gap in the face's skin, eye distances.
+_GAP = 0.20
 
 # The crop in which two faces are compared.
 _COMPARE_SIDE = 64
@@ -48,7 +56,8 @@ class ClassicEngine:
         for image in images.float().cpu():
             on_progress()
             candidates = find_candidates(grey_of(image).numpy())
-            found.append(tuple(landmarks_of(image[..., :3], candidate) for candidate in candidates))
+            faces = (landmarks_of(image[..., :3], candidate) for candidate in candidates)
+            found.append(tuple(face for face in faces if face.score >= _LEAST_SCORE))
         return FaceSet(tuple(found), images.shape[1], images.shape[2], self.name)
 
     def identity(self, photo: Tensor, face: Face) -> Identity:
@@ -112,85 +121,44 @@ def _fit(points: FloatArray, onto: FloatArray) -> Matrix:
     return compose(np.concatenate([linear, (middle - linear @ middle)[:, None]], axis=1), eyes)
 
 
-class _FacePlane:
-    """Coordinates of a crop's pixels in eye distances: u across, v down from the middle of the eyes."""
-
-    def __init__(self, points: FloatArray, side: int) -> None:
-        middle = (points[0] + points[1]) / 2
-        across = (points[1] - points[0]).astype(np.float64)
-        span = float(np.linalg.norm(across))
-        across /= span
-        self.span = span
-        y, x = torch.meshgrid(
-            torch.arange(side, dtype=torch.float32), torch.arange(side, dtype=torch.float32), indexing="ij"
-        )
-        dx, dy = x - float(middle[0]), y - float(middle[1])
-        self.u = (dx * across[0] + dy * across[1]) / span
-        self.v = (dy * across[0] - dx * across[1]) / span
-        self.mouth = float((points[2] - middle) @ np.array([-across[1], across[0]])) / span
-
-    def oval(self, half: float, top: float, chin: float, soft: float, square: float = 2.4) -> Tensor:
-        """One inside an egg from `top` to `chin` below the mouth and `half` wide to either side, in eye distances.
-
-        square: 2 for an ellipse, more for fuller corners. soft: share of the radius over which the edge fades.
-        """
-        bottom = self.mouth + chin
-        centre = 0.42 * (top + bottom)
-        above, below = centre - top, bottom - centre
-        v = torch.where(self.v < centre, (self.v - centre) / above, (self.v - centre) / below)
-        # Cheeks run in towards the chin.
-        narrow = 1.0 - 0.22 * smoothstep(v, 0.0, 1.0)
-        radius = ((self.u / (half * narrow)).abs() ** square + v.abs() ** square) ** (1.0 / square)
-        return smoothstep(radius, 1.0, 1.0 - soft)
-
-
-def _skin(lab: Tensor, plane: _FacePlane) -> Tensor:
-    """How much each pixel's colour is that of the cheeks and nose, 0..1, smoothed."""
-    cheeks = (plane.u.abs() < 0.62) & (plane.v > 0.22) & (plane.v < 0.80)
-    samples = lab[cheeks]
-    usual = samples.median(dim=0).values
-    spread = (samples - usual).abs().median(dim=0).values * 1.5
-    # Shading moves lightness far more than chroma.
-    bounds = torch.maximum(spread * torch.tensor([3.0, 3.0, 3.0]), torch.tensor([22.0, 9.0, 9.0]))
-    # Hair above the brows may be near the skin in colour.
-    strict = 1.0 + 0.8 * smoothstep(plane.v, -0.38, -0.50)
-    distance = (((lab - usual) / bounds) ** 2).sum(-1).sqrt() * strict
-    return blur_mask(smoothstep(distance, 1.6, 0.9), 0.03 * plane.span)
-
-
 def _patch(image: Tensor, face: Face, photo: Tensor, photo_face: Face, settings: SwapSettings) -> Patch:
     points = _three_points(face.landmarks)
     span = float(np.linalg.norm(points[1] - points[0]))
     side = min(max(32 * math.ceil(span / _SPAN / 32), _MIN_SIDE), _MAX_SIDE)
     matrix = similarity_matrix(points, _template(side))
     places = transform_points(points, matrix)
-    plane = _FacePlane(places, side)
+    plane = FacePlane(places, side)
     target = crop_face(image, matrix, (side, side))
     source_points = _three_points(photo_face.landmarks)
     warped = crop_face(photo, _fit(source_points, places), (side, side))
 
-    target_lab, source_lab = srgb_to_lab(target), srgb_to_lab(warped)
-    target_skin, source_skin = _skin(target_lab, plane), _skin(source_lab, plane)
+    inner = plane.oval(0.85, -0.6, 0.5, 0.2)
+    target_lab = srgb_to_lab(target)
+    source_lab = as_soft_as(srgb_to_lab(warped), target_lab, inner, plane.span)
+    target_skin, source_skin = plane.skin(target_lab), plane.skin(source_lab)
     # The photo's fringe or hat stays in the photo: skin is continued where they were.
     features = plane.oval(0.92, -0.38, 0.50, 0.10, square=3.5)
-    safe = shrink_mask(smoothstep(source_skin, 0.6, 1.0), 0.10 * plane.span)
+    safe = plane.shrunk(smoothstep(source_skin, 0.6, 1.0), 0.10)
     own = torch.maximum(features, safe)[..., None]
     sure = safe * plane.oval(1.1, -0.9, 0.7, 0.2)
     source_lab = own * source_lab + (1.0 - own) * membrane(source_lab, sure)
+    source_skin = torch.maximum(source_skin, 1.0 - own[..., 0])
 
-    # What is drawn over the face, such as hair, stays in front of all but the features.
-    core = plane.oval(1.04, -0.80, 0.56, 0.16, square=3.5)
+    # What is drawn over the face, such as hair, and what lies beside a turned one stays; the old features, which are
+    # gaps in the skin, do not.
+    core = plane.oval(0.84, -0.62, 0.58, 0.16, square=3.5)
     whole = plane.oval(1.12, -1.02, 0.74, 0.24)
-    mask = torch.maximum(core, whole * blur_mask(target_skin, 0.04 * plane.span))
+    mask = torch.maximum(core, whole * blur_mask(plane.closed(target_skin, _GAP), 0.04 * plane.span))
 
-    inner = plane.oval(0.85, -0.6, 0.5, 0.2)
-    matched = match_colour(source_lab, target_lab, inner * source_skin + 1e-4, inner * target_skin + 1e-4)
+    matched = in_tone_of(source_lab, target_lab, source_skin, target_skin, inner, settings.colour_method)
     toned = source_lab + settings.colour_match * (matched - source_lab)
     rim = 4.0 * mask * (1.0 - mask) * target_skin
     correction = membrane(target_lab - toned, rim)
     # The rim meets the image; the middle keeps its own light and, with it, the matched tone.
     inside = smoothstep(blur_mask(mask, 0.25 * plane.span), 0.5, 1.0)
     reach = 1.0 - (1.0 - _INNER_CORRECTION * settings.colour_match) * inside
+    # Light and pigment of the skin do not tint eyes, brows and teeth.
+    reach = reach * (1.0 - (1.0 - _FEATURE_CORRECTION) * features * (1.0 - source_skin))
     result = lab_to_srgb(toned + reach[..., None] * correction)
     mask = mask * _border(side)
     return Patch(result, settings.blend * mask, matrix)
@@ -209,7 +177,7 @@ def _details(image: Tensor, face: Face) -> Tensor:
     points = _three_points(face.landmarks)
     places = _template(side).astype(np.float32)
     crop = crop_face(image[..., :3].float().cpu(), _fit(points, places), (side, side))
-    plane = _FacePlane(places, side)
+    plane = FacePlane(places, side)
     grey = grey_of(crop)[None]
     detail = (blur(grey, 0.04 * plane.span) - blur(grey, 0.45 * plane.span))[0]
     window = plane.oval(0.95, -0.65, 0.5, 0.25)

@@ -24,15 +24,19 @@ EYE_MIDDLE = (96.0, 76.0)
 # An iris is 11.7 mm across where the eyes are 63 mm apart.
 _IRIS = 0.093
 _CANDIDATES = 7
+# From the iris' middle to the whites beside it, eye distances.
+_WHITES = 0.09
+# An eye in deep skin may be no darker than what is around it.
+_LEAST_DARK = 0.6
 
 
 @dataclass(frozen=True, eq=False)
 class Eyes:
-    """Two pupils, xy in the canonical crop, and how much they look like a pair of eyes, 0..1."""
+    """Two pupils, xy in the canonical crop, and how much the one's surroundings mirror the other's, -1..1."""
 
     left: Array
     right: Array
-    quality: float
+    symmetry: float
 
 
 def _correlate(image: Array, kernel: npt.NDArray[np.floating[Any]]) -> Array:
@@ -78,8 +82,8 @@ def find_eyes(grey: Array) -> Eyes:
     centres = centre_map(grey)
     smooth = ndimage.gaussian_filter(grey, 0.05 * SPAN)
     nearby = ndimage.gaussian_filter(grey, 0.22 * SPAN)
-    dark = np.clip(0.5 + (nearby - smooth) / (nearby + 0.05), 0.1, 1.2)
-    score = centres * dark
+    dark = np.clip(0.5 + (nearby - smooth) / (nearby + 0.05), _LEAST_DARK, 1.2)
+    score = centres * dark * (0.3 + _flanked(grey))
     peaks = []
     for side in (-0.5, 0.5):
         usual = (EYE_MIDDLE[0] + side * SPAN, EYE_MIDDLE[1])
@@ -92,7 +96,20 @@ def find_eyes(grey: Array) -> Eyes:
             if fit > best[0]:
                 best = (fit, left, right)
     pupils = [_refined(score, p) for p in best[1:]]
-    return Eyes(pupils[0], pupils[1], max(0.0, best[0]))
+    return Eyes(pupils[0], pupils[1], _symmetry(smooth, best[1], best[2]))
+
+
+def _flanked(grey: Array) -> Array:
+    """How much brighter than each pixel its neighbours left and right are, in local standard deviations, 0..1.2.
+
+    Whites flank the iris in every eye, and on deep skin they alone make it stand out; a brow runs on to both sides.
+    """
+    reach = _WHITES * SPAN
+    curvature = ndimage.gaussian_filter(grey, (0.05 * SPAN, reach), order=(0, 2)) * reach**2
+    mean = ndimage.gaussian_filter(grey, 0.35 * SPAN)
+    variance = ndimage.gaussian_filter(grey**2, 0.35 * SPAN) - mean**2
+    flanked: Array = np.clip(curvature / (np.sqrt(np.maximum(variance, 0.0)) + 0.005), 0.0, 1.2)
+    return flanked
 
 
 def _peaks(score: Array, usual: tuple[float, float]) -> list[tuple[float, float, float]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 from torch import Tensor
 
 from .types import Face, FloatArray
@@ -28,3 +29,13 @@ class Identity:
     photo: Tensor | None = None
     face: Face | None = None
     photos: int = 1
+
+
+def unit(vector: FloatArray) -> FloatArray:
+    """The vector divided by its length."""
+    return vector / max(float(np.linalg.norm(vector)), 1e-12)
+
+
+def cosine(a: FloatArray, b: FloatArray) -> float:
+    """How alike two embeddings are, -1..1."""
+    return float(unit(a) @ unit(b))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from .align import Matrix, crop_face, invert, transform_points
-from .detect import Candidate
+from .classic_vote import Candidate
 from .features import EYE_MIDDLE, SIDE, SPAN, Eyes, find_eyes, find_mouth
 from .types import Face, FloatArray
 
@@ -19,10 +19,13 @@ _SPAN_OF_WINDOW = 0.395
 _EYES_ABOVE = 0.30
 # The nose tip divides the way from the eyes to the mouth (ArcFace template).
 _NOSE = 0.495
-# The cascade bears some tilt without saying how much: the eyes are sought in crops turned by these degrees.
-_TURNS = (0.0, -12.0, 12.0)
-# Beyond this tilt the eyes are sought once more in a crop turned upright.
-_UPRIGHT = 6.0
+# Eyes this much more tilted than the candidate, degrees, are sought once more in a crop turned upright.
+_UPRIGHT = 5.0
+
+# The score is a logistic function of the evidence plus this share of the eyes' symmetry, one half at _EVEN.
+_SYMMETRY = 0.5
+_EVEN = 0.67
+_STEEP = 12.0
 
 _LUMA = torch.tensor([0.299, 0.587, 0.114])
 
@@ -32,20 +35,27 @@ def grey_of(image: Tensor) -> Tensor:
     return image[..., :3] @ _LUMA.to(image)
 
 
+def _score(evidence: float, symmetry: float) -> float:
+    """How likely this is a face, 0..1, from the cascades' vote and the symmetry of the eyes.
+
+    Fitted by hand to some 30 photographs with and without faces and 150 rendered portraits: what is no face, a fist
+    among it, stays below 0.4, a face turned to the side comes near 0.4, and frontal faces of any tone begin at 0.7.
+    """
+    return 1.0 / (1.0 + math.exp(-_STEEP * (evidence + _SYMMETRY * max(0.0, symmetry) - _EVEN)))
+
+
 def landmarks_of(image: Tensor, candidate: Candidate) -> Face:
     """The face with its five landmarks, in pixels of the image ``[H, W, 3]``."""
     scale = SPAN / (candidate.size * _SPAN_OF_WINDOW)
     # The middle of the eyes lies above the window's centre, in the direction of the face's tilt.
     angle, origin = candidate.angle, np.array([candidate.x, candidate.y])
     place = np.array([EYE_MIDDLE[0], EYE_MIDDLE[1] + _EYES_ABOVE * SPAN])
-    views = [_view(image, _towards(origin, place, scale, angle + turn)) for turn in _TURNS]
-    best = max(range(len(views)), key=lambda i: views[i][2].quality)
-    matrix, crop, eyes = views[best]
+    matrix, crop, eyes = _view(image, _towards(origin, place, scale, angle))
     delta = eyes.right - eyes.left
     tilt = math.degrees(math.atan2(float(delta[1]), float(delta[0])))
     if abs(tilt) > _UPRIGHT:
         middle = transform_points(((eyes.left + eyes.right) / 2)[None], invert(matrix))[0]
-        matrix = _towards(middle, np.array(EYE_MIDDLE), scale, angle + _TURNS[best] + tilt)
+        matrix = _towards(middle, np.array(EYE_MIDDLE), scale, angle + tilt)
         matrix, crop, eyes = _view(image, matrix)
     left_mouth, right_mouth = find_mouth(crop, eyes)
     middle = (eyes.left + eyes.right) / 2
@@ -54,7 +64,7 @@ def landmarks_of(image: Tensor, candidate: Candidate) -> Face:
     half = candidate.size / 2
     return Face(
         box=(candidate.x - half, candidate.y - half, candidate.x + half, candidate.y + half),
-        score=candidate.score,
+        score=_score(candidate.evidence, eyes.symmetry),
         landmarks=transform_points(points, invert(matrix)),
     )
 

@@ -1,117 +1,223 @@
-"""Where the face models of a ComfyUI installation lie, and the onnx engine made from them.
-
-The one module of the face stage that asks ComfyUI for folders.
-"""
+"""The engine, masks and restorers made from the model files of a ComfyUI installation."""
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Sequence
-from functools import lru_cache
 from pathlib import Path
-
-import folder_paths
+from typing import Literal, Protocol
 
 from ..errors import UserInputError
-from .contracts import DETECTORS, RECOGNISERS, SWAPPERS, ModelFile, SwapperContract
-from .engines import FaceEngine
-from .onnx_engine import OnnxEngine
-from .ort_session import OrtSession
-from .session import Device
+from .attributes import FaceAttributes
+from .contracts import (
+    ATTRIBUTES,
+    CONVERTERS,
+    DETECTORS,
+    OCCLUDERS,
+    PARSERS,
+    RECOGNISERS,
+    RESTORERS,
+    SWAPPERS,
+    Converted,
+    SwapperContract,
+)
+from .engines import FaceEngine, classic_engine
+from .insightface_pack import open_pack
+from .managed import open_managed
+from .mask_models import FaceParser, Occluder
+from .model_folders import AUTOMATIC, pack_path, packs, path_of, present, resolve
+from .onnx_engine import Detector, Embedder, OnnxEngine
+from .recogniser import Recogniser
+from .restorer import OnnxRestorer
+from .scrfd import Scrfd
+from .session import Device, Session
+from .sessions import Precision, Runtime
+from .swapper import Swapper
 
-AUTOMATIC = "automatic"
+__all__ = [
+    "AUTOMATIC",
+    "NONE",
+    "Precision",
+    "Runtime",
+    "detector_files",
+    "load_engine",
+    "load_occluder",
+    "load_parser",
+    "load_restorer",
+    "occluder_files",
+    "parser_files",
+    "recogniser_files",
+    "restorer_files",
+    "swapper_files",
+]
 
-# Folders of models/ in which face models are customarily kept, the usual one first.
-_FOLDERS = ("insightface", "reswapper", "hyperswap", "facexlib")
+NONE = "none"
 
 
-def _register() -> None:
-    """Makes the folders known, beside those an extra_model_paths.yaml may already name."""
-    for folder in _FOLDERS:
-        folder_paths.add_model_folder_path(folder, str(Path(folder_paths.models_dir) / folder))
+class Network(Protocol):
+    """What the report says of a session or a pack."""
 
-
-_register()
+    path: Path
+    provider: str
+    note: str
 
 
 def detector_files() -> list[str]:
-    """SCRFD files of this installation, as folder/name."""
-    return _present(DETECTORS)
+    """SCRFD files and newer packs of this installation, as folder/name."""
+    return [*present(DETECTORS), *packs()]
 
 
 def recogniser_files() -> list[str]:
-    """ArcFace files of this installation."""
-    return _present(RECOGNISERS)
+    """ArcFace files and newer packs of this installation."""
+    return [*present(RECOGNISERS), *packs()]
 
 
 def swapper_files() -> list[str]:
     """Swapper files of this installation."""
-    return _present(SWAPPERS)
+    return present(SWAPPERS)
 
 
-def load_onnx_engine(
-    device: Device, detector: str, recogniser: str, swapper: str, *, required: bool
-) -> tuple[FaceEngine | None, str]:
-    """The onnx engine of these files, and a report; None where something is missing and it is not `required`.
+def restorer_files() -> list[str]:
+    """Restorer files of this installation."""
+    return present(RESTORERS)
+
+
+def occluder_files() -> list[str]:
+    """XSeg files of this installation."""
+    return present(OCCLUDERS)
+
+
+def parser_files() -> list[str]:
+    """BiSeNet files of this installation."""
+    return present(PARSERS)
+
+
+def load_engine(
+    engine: Literal["auto", "classic", "onnx"],
+    runtime: Runtime,
+    device: Device,
+    precision: Precision,
+    detector: str,
+    recogniser: str,
+    swapper: str,
+    attributes: bool,
+) -> tuple[FaceEngine, str]:
+    """An engine, and a report of what was chosen, where each network runs, and why.
+
+    auto is the onnx engine where its three networks are there, else the classic one. detector, recogniser and swapper
+    are of the lists above, or ``automatic``. attributes: also read sex and age, and the contour where its network is
+    there.
 
     Raises:
-        UserInputError: ``model_missing``, ``onnxruntime_missing``, ``provider_inactive`` or ``onnx_contract``.
+        UserInputError: ``model_missing``, ``onnx_contract``, or what opening a session or a pack raises.
     """
-    if importlib.util.find_spec("onnxruntime") is None and not required:
-        return None, "classic: the package onnxruntime is not installed"
+    if engine == "classic":
+        return classic_engine(), "classic: chosen"
     try:
-        paths = (
-            _resolve("detector", detector, DETECTORS),
-            _resolve("recogniser", recogniser, RECOGNISERS),
-            _resolve("swapper", swapper, SWAPPERS),
-        )
+        chosen = _choose(detector, recogniser, swapper)
     except UserInputError as error:
-        if required or error.code != "model_missing":
+        if engine == "onnx" or error.code != "model_missing":
             raise
-        return None, f"classic: {error.problem}"
-    engine = _engine(*paths, device)
-    names = ", ".join(path.name for path in paths)
-    return engine, f"onnx on {engine.provider}: {names}" + "".join(f"; {note}" for note in engine.notes)
+        return classic_engine(), f"classic: {error.problem}"
+    return _Loader(runtime, device, precision).engine(*chosen, attributes)
 
 
-# One engine is kept: its three sessions are what costs memory.
-@lru_cache(maxsize=1)
-def _engine(detector: Path, recogniser: Path, swapper: Path, device: Device) -> OnnxEngine:
-    contract = next(row for row in SWAPPERS if row.name == swapper.name)
-    sessions = [OrtSession(path, device) for path in (detector, recogniser, swapper)]
-    return OnnxEngine(sessions[0], sessions[1], sessions[2], contract)
+def load_restorer(name: str, runtime: Runtime, device: Device, precision: Precision) -> OnnxRestorer:
+    """A restorer of ``restorer_files``."""
+    path, contract = resolve("restorer", name, RESTORERS)
+    return OnnxRestorer(open_managed(path, runtime, device, precision), contract)
 
 
-def _present(models: Sequence[ModelFile]) -> list[str]:
-    known = {model.name for model in models}
-    return [
-        f"{folder}/{name}"
-        for folder in _FOLDERS
-        for name in folder_paths.get_filename_list(folder)
-        if Path(name).name in known
-    ]
+def load_occluder(name: str, runtime: Runtime, device: Device, precision: Precision) -> Occluder:
+    """An occluder of ``occluder_files``."""
+    path, contract = resolve("occluder", name, OCCLUDERS)
+    return Occluder(open_managed(path, runtime, device, precision), contract)
 
 
-def _resolve(kind: str, choice: str, models: Sequence[ModelFile] | Sequence[SwapperContract]) -> Path:
-    """The file of a choice, or the first known one that is there."""
-    present = _present(models)
-    if choice == AUTOMATIC:
-        ranked = [name for model in models for name in present if Path(name).name == model.name]
-        if not ranked:
-            raise _missing(kind, models[0])
-        choice = ranked[0]
-    elif choice not in present:
-        known = next((model for model in models if model.name == Path(choice).name), models[0])
-        raise _missing(kind, known)
-    folder, _, name = choice.partition("/")
-    return Path(folder_paths.get_full_path_or_raise(folder, name))
+def load_parser(name: str, runtime: Runtime, device: Device, precision: Precision) -> FaceParser:
+    """A face parser of ``parser_files``."""
+    path, contract = resolve("parser", name, PARSERS)
+    return FaceParser(open_managed(path, runtime, device, precision), contract)
 
 
-def _missing(kind: str, model: ModelFile) -> UserInputError:
-    return UserInputError(
-        "model_missing",
-        kind,
-        f"no {kind} model is there: {model.name} is not in models/{_FOLDERS[0]} or its subfolders",
-        f"Get it from {model.publisher} (licence: {model.licence}), put it there and restart, "
-        "or choose the classic engine",
-    )
+def _choose(detector: str, recogniser: str, swapper: str) -> tuple[Path, Path, Path]:
+    """The detector's, recogniser's and swapper's files; of packs, their folders."""
+    there = packs()
+    swapper_path, contract = resolve("swapper", swapper, SWAPPERS)
+    detector_path = pack_path(detector) if detector in there else resolve("detector", detector, DETECTORS)[0]
+    if recogniser in there:
+        return detector_path, pack_path(recogniser), swapper_path
+    # Embeddings of another network would draw another person.
+    suited = [row for row in RECOGNISERS if contract.space in ("", row.space)]
+    rows = suited if recogniser == AUTOMATIC else RECOGNISERS
+    return detector_path, resolve("recogniser", recogniser, rows)[0], swapper_path
+
+
+class _Loader:
+    """Opens networks with one choice of runtime, device and precision, and keeps account of them."""
+
+    def __init__(self, runtime: Runtime, device: Device, precision: Precision) -> None:
+        self._choice = (runtime, device, precision)
+        self._networks: list[Network] = []
+        self._notes: list[str] = []
+
+    def engine(self, detector: Path, recogniser: Path, swapper: Path, attributes: bool) -> tuple[FaceEngine, str]:
+        """The engine of three files or packs, and the report."""
+        finder, embedder = self._detector(detector), self._recogniser(recogniser)
+        contract = next(row for row in SWAPPERS if swapper.name in row.names)
+        if contract.space not in ("", embedder.space):
+            self._notes.append(f"{contract.name} needs embeddings of {contract.space}.onnx and cannot swap with these")
+        drawer = self._swapper(swapper, contract)
+        readers = self._attributes() if attributes else []
+        provider = ", ".join(sorted({network.provider for network in self._networks}))
+        return OnnxEngine(finder, embedder, drawer, readers, provider), _report(self._networks, self._notes)
+
+    def _detector(self, path: Path) -> Detector:
+        if not path.is_dir():
+            return Scrfd(self._open(path))
+        pack = open_pack(path, self._choice[1])
+        self._networks.append(pack)
+        return pack
+
+    def _recogniser(self, path: Path) -> Embedder:
+        if not path.is_dir():
+            return Recogniser(self._open(path), next(row for row in RECOGNISERS if path.name in row.names))
+        pack = open_pack(path, self._choice[1])
+        if pack not in self._networks:
+            self._networks.append(pack)
+        return pack
+
+    def _swapper(self, path: Path, contract: SwapperContract) -> Swapper:
+        session, converter = self._open(path), None
+        if isinstance(contract.source, Converted):
+            needed = contract.source.converter
+            found = present([row for row in CONVERTERS if row.name == needed])
+            converter = self._open(path_of(found[0])) if found else None
+        return Swapper(session, contract, converter)
+
+    def _attributes(self) -> list[FaceAttributes]:
+        readers = []
+        for row in ATTRIBUTES:
+            if row.reads == "contour" and not present([row]):
+                self._notes.append(f"{row.name} is not there: no contours")
+                continue
+            readers.append(FaceAttributes(self._open(resolve("attributes", AUTOMATIC, [row])[0]), row))
+        return readers
+
+    def _open(self, path: Path) -> Session:
+        session = open_managed(path, *self._choice)
+        self._networks.append(session)
+        return session
+
+
+def _report(networks: Sequence[Network], notes: Sequence[str]) -> str:
+    """Which network runs where, licences that forbid paid work, and what else there is to say."""
+    names = [network.path.name for network in networks]
+    if len({network.provider for network in networks}) == 1:
+        where = f"onnx on {networks[0].provider}: {', '.join(names)}"
+    else:
+        where = "onnx: " + ", ".join(f"{network.path.name} on {network.provider}" for network in networks)
+    rows = [*DETECTORS, *RECOGNISERS, *SWAPPERS, *CONVERTERS, *ATTRIBUTES]
+    unpaid = [name for name in names if any(row.commercial == "no" and name in row.names for row in rows)]
+    licence = [f"not licensed for commercial use: {', '.join(unpaid)}"] if unpaid else []
+    said = dict.fromkeys(network.note for network in networks if network.note)
+    return "; ".join([where, *notes, *said, *licence])

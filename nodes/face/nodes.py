@@ -1,39 +1,32 @@
-"""ComfyUI nodes of the face stage.
-
-FLUXFACE_ENGINE: ``nodes.face.engines.FaceEngine``.
-"""
+"""ComfyUI nodes that load face engines, and find and choose faces; and the list of all nodes of the face stage."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from typing import Literal
+import math
+from typing import Any, Literal
 
-import comfy.model_management
-import comfy.utils
 import torch
 from comfy_api.latest import io, ui
 
-from ..sockets import Faces
-from .engines import FaceEngine, Placement, SwapSettings, classic_engine
-from .model_files import AUTOMATIC, detector_files, load_onnx_engine, recogniser_files, swapper_files
+from ..sockets import Engine, Faces, Identities
+from .engines import FaceEngine, classic_engine
+from .identity import Identity
+from .identity_nodes import (
+    FluxFaceCombineIdentities,
+    FluxFaceFaceIdentity,
+    FluxFaceLoadIdentity,
+    FluxFaceSaveIdentity,
+)
+from .model_files import AUTOMATIC, Precision, Runtime, detector_files, load_engine, recogniser_files, swapper_files
+from .option_nodes import FluxFaceFaceMask, FluxFaceSwapOptions
 from .overlay import box_masks, draw_faces
-from .swap import SeveralFaces, Target, photo_identity, swap_faces, three_channels
-
-CATEGORY = "Flux Face/face"
-
-Engine = io.Custom("FLUXFACE_ENGINE")
-
-
-def _progress(total: int) -> Callable[[], None]:
-    """Moves the node's progress bar one step and stops where the user has cancelled."""
-    bar = comfy.utils.ProgressBar(total)
-
-    def step() -> None:
-        comfy.model_management.throw_exception_if_processing_interrupted()
-        bar.update(1)
-
-    return step
+from .progress import progress
+from .select import ORDERS, Order, SelectionRule, check_faces, numbers_of, select_faces
+from .session import Device
+from .swap import three_channels
+from .swap_nodes import FluxFaceFaceSimilarity, FluxFaceSwapFace
+from .types import FaceSet
 
 
 class FluxFaceLoadFaceEngine(io.ComfyNode):
@@ -44,25 +37,24 @@ class FluxFaceLoadFaceEngine(io.ComfyNode):
         return io.Schema(
             node_id="FluxFaceLoadFaceEngine",
             display_name="Load Face Engine",
-            category=CATEGORY,
+            category="Flux Face/face",
             description="Chooses what finds and swaps faces. classic needs no model and has no licence limits; onnx "
-            "runs SCRFD, ArcFace and inswapper models through onnxruntime.",
-            search_aliases=["insightface", "inswapper", "reactor", "face analysis", "buffalo_l"],
+            "runs the usual face-swap models, which you provide, through onnxruntime or PyTorch.",
+            search_aliases=["insightface", "inswapper", "reactor", "face analysis", "buffalo_l", "hyperswap"],
             inputs=[
                 io.Combo.Input(
                     "engine",
                     options=["auto", "classic", "onnx"],
                     default="auto",
-                    tooltip="auto takes onnx if onnxruntime and all three models are there, else classic; the report "
-                    "says which.",
+                    tooltip="auto takes onnx if all three models are there, else classic; the report says which.",
                 ),
                 io.Combo.Input(
                     "device",
                     options=["auto", "gpu", "cpu"],
                     default="auto",
                     advanced=True,
-                    tooltip="Where the onnx engine runs. gpu is an error if onnxruntime cannot use it; auto then says "
-                    "in the report that it runs on the CPU.",
+                    tooltip="Where the onnx engine runs. gpu is an error if it cannot be used; auto then says in the "
+                    "report that it runs on the CPU.",
                 ),
                 io.Combo.Input(
                     "detector",
@@ -83,12 +75,38 @@ class FluxFaceLoadFaceEngine(io.ComfyNode):
                     options=[AUTOMATIC, *swapper_files()],
                     default=AUTOMATIC,
                     advanced=True,
-                    tooltip="inswapper model, e.g. inswapper_128.onnx, in models/insightface. Mind its licence: the "
-                    "released weights are for non-commercial use.",
+                    tooltip="Model that draws the face, e.g. inswapper_128.onnx, in models/insightface. Mind its "
+                    "licence: most released weights are for non-commercial use.",
+                ),
+                io.Combo.Input(
+                    "runtime",
+                    options=["auto", "onnxruntime", "torch"],
+                    default="auto",
+                    optional=True,
+                    advanced=True,
+                    tooltip="What runs the models: the package onnxruntime, or PyTorch, which ComfyUI always has. The "
+                    "report says which auto chose.",
+                ),
+                io.Combo.Input(
+                    "precision",
+                    options=["float32", "float16"],
+                    default="float32",
+                    optional=True,
+                    advanced=True,
+                    tooltip="What torch computes in on a GPU; float16 halves the memory and is faster. onnxruntime "
+                    "keeps the file's own.",
+                ),
+                io.Boolean.Input(
+                    "attributes",
+                    default=False,
+                    optional=True,
+                    advanced=True,
+                    tooltip="Also read sex and age, for Select Faces, with genderage.onnx in models/insightface; and "
+                    "the contour, for Swap Options, where 2d106det.onnx is there.",
                 ),
             ],
             outputs=[
-                Engine.Output("engine", tooltip="For Swap Face and Detect Faces."),
+                Engine.Output("engine", tooltip="For all nodes that find, compare or swap faces."),
                 io.String.Output("report", tooltip="Which engine was chosen, where it runs, and why."),
             ],
         )
@@ -97,15 +115,16 @@ class FluxFaceLoadFaceEngine(io.ComfyNode):
     def execute(
         cls,
         engine: Literal["auto", "classic", "onnx"],
-        device: Literal["auto", "gpu", "cpu"],
+        device: Device,
         detector: str,
         recogniser: str,
         swapper: str,
+        runtime: Runtime = "auto",
+        precision: Precision = "float32",
+        attributes: bool = False,
     ) -> io.NodeOutput:
-        if engine == "classic":
-            return io.NodeOutput(classic_engine(), "classic: chosen")
-        loaded, report = load_onnx_engine(device, detector, recogniser, swapper, required=engine == "onnx")
-        return io.NodeOutput(loaded or classic_engine(), report)
+        loaded, report = load_engine(engine, runtime, device, precision, detector, recogniser, swapper, attributes)
+        return io.NodeOutput(loaded, report)
 
 
 class FluxFaceDetectFaces(io.ComfyNode):
@@ -116,9 +135,10 @@ class FluxFaceDetectFaces(io.ComfyNode):
         return io.Schema(
             node_id="FluxFaceDetectFaces",
             display_name="Detect Faces",
-            category=CATEGORY,
+            category="Flux Face/face",
             description="Finds faces and their landmarks, the largest first, and draws numbered boxes.",
             search_aliases=["face detection", "bounding box", "landmarks", "analyze faces"],
+            has_intermediate_output=True,
             inputs=[
                 io.Image.Input("images", tooltip="The images to search."),
                 Engine.Input("engine", optional=True, tooltip="Left open, the classic engine searches."),
@@ -128,142 +148,197 @@ class FluxFaceDetectFaces(io.ComfyNode):
                 io.Image.Output("overlay", tooltip="The images with numbered boxes, scores and landmarks."),
                 io.Mask.Output("mask", tooltip="White inside every face's box."),
                 io.Int.Output("count", tooltip="How many faces there are in all images together."),
+                io.BoundingBox.Output("boxes", tooltip="The boxes, per image, for ComfyUI's own nodes."),
             ],
         )
 
     @classmethod
     def execute(cls, images: torch.Tensor, engine: FaceEngine | None = None) -> io.NodeOutput:
         images = three_channels(images)
-        faces = (engine or classic_engine()).detect(images, _progress(len(images)))
+        faces = (engine or classic_engine()).detect(images, progress(len(images)))
         overlay = draw_faces(images, faces)
-        count = sum(len(found) for found in faces.faces)
-        return io.NodeOutput(faces, overlay, box_masks(faces), count, ui=ui.PreviewImage(overlay, cls=cls))
+        preview = ui.PreviewImage(overlay, cls=cls)
+        return io.NodeOutput(faces, overlay, box_masks(faces), _count(faces), _boxes(faces), ui=preview)
 
 
-class FluxFaceSwapFace(io.ComfyNode):
-    """Puts the face of a photo into images."""
+class FluxFaceSelectFaces(io.ComfyNode):
+    """Keeps some of the faces that were found."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
-            node_id="FluxFaceSwapFace",
-            display_name="Swap Face",
-            category=CATEGORY,
-            description="Puts the face of a photo on the faces of the images. Outside the swapped faces every pixel "
-            "stays exactly as it was. An image without a face passes through unchanged, and the report says so.",
-            search_aliases=["faceswap", "face swap", "reactor", "roop", "inswapper", "deepfake"],
+            node_id="FluxFaceSelectFaces",
+            display_name="Select Faces",
+            category="Flux Face/face",
+            description="Keeps the faces that meet every rule, in the order you choose: by number, place, size, score, "
+            "age, sex, or likeness to a person.",
+            search_aliases=["filter faces", "face index", "gender", "age", "faces order", "reference face"],
+            has_intermediate_output=True,
             inputs=[
-                io.Image.Input("images", tooltip="The images whose faces are replaced."),
-                io.Image.Input("photo", tooltip="A photo that shows the face to put in; only the first is used."),
-                Engine.Input("engine", optional=True, tooltip="Left open, the classic engine swaps: no model needed."),
+                Faces.Input("faces", tooltip="The faces, from Detect Faces."),
+                io.Image.Input(
+                    "images", optional=True, tooltip="The images they are in, to see the chosen faces on this node."
+                ),
+                Identities.Input(
+                    "identity",
+                    optional=True,
+                    tooltip="Keep only faces like this person, or like one of a group. Needs the onnx engine.",
+                ),
+                io.String.Input(
+                    "numbers",
+                    default="",
+                    tooltip="The numbers that Detect Faces draws, such as 1,3-4. Empty for all.",
+                ),
                 io.Combo.Input(
-                    "target",
-                    options=["largest", "all"],
+                    "order",
+                    options=list(ORDERS),
                     default="largest",
-                    tooltip="Replace the largest face of each image, or all of them.",
+                    tooltip="Which face comes first; at_most counts in this order, and so does Swap Face with several "
+                    "people.",
                 ),
-                io.Float.Input(
-                    "colour_match",
-                    default=1.0,
-                    min=0.0,
-                    max=1.0,
-                    step=0.05,
-                    tooltip="1 gives the new face the skin colour of the one it replaces; 0 keeps the photo's "
-                    "colours. Lower it when the face looks too pale or too dark.",
-                ),
-                io.Float.Input(
-                    "blend",
-                    default=1.0,
-                    min=0.0,
-                    max=1.0,
-                    step=0.05,
-                    advanced=True,
-                    tooltip="Opacity of the new face. Lower it to let the old face show through.",
-                ),
+                io.Int.Input("at_most", default=0, min=0, max=64, tooltip="Faces to keep in each image. 0 for all."),
                 io.Combo.Input(
-                    "several_faces_in_photo",
-                    options=["error", "largest"],
-                    default="error",
+                    "sex",
+                    options=["any", "female", "male"],
+                    default="any",
                     advanced=True,
-                    tooltip="What to do when the photo shows several people: stop and say so, or take the largest.",
+                    tooltip="As the attribute model reads it. Needs attributes in Load Face Engine.",
+                ),
+                io.Int.Input(
+                    "min_age",
+                    default=0,
+                    min=0,
+                    max=120,
+                    advanced=True,
+                    tooltip="Least age in years. Needs attributes in Load Face Engine.",
+                ),
+                io.Int.Input(
+                    "max_age",
+                    default=0,
+                    min=0,
+                    max=120,
+                    advanced=True,
+                    tooltip="Greatest age in years; 0 for no limit. Needs attributes in Load Face Engine.",
+                ),
+                io.Int.Input(
+                    "min_size",
+                    default=0,
+                    min=0,
+                    max=8192,
+                    advanced=True,
+                    tooltip="Least width and height of a face in pixels.",
+                ),
+                io.Float.Input(
+                    "min_share",
+                    default=0.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.01,
+                    advanced=True,
+                    tooltip="Least width and height of a face as a share of the image's shorter side.",
+                ),
+                io.Float.Input(
+                    "min_score",
+                    default=0.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.01,
+                    advanced=True,
+                    tooltip="Least score of the detector.",
+                ),
+                io.Float.Input(
+                    "min_similarity",
+                    default=0.4,
+                    min=-1.0,
+                    max=1.0,
+                    step=0.01,
+                    advanced=True,
+                    tooltip="Least likeness to identity, -1 to 1. Raise it when strangers are kept.",
                 ),
             ],
             outputs=[
-                io.Image.Output("images", tooltip="The images with the new faces."),
-                Faces.Output("faces", tooltip="The faces of these images, the largest first."),
-                io.Mask.Output("mask", tooltip="How much each pixel was changed."),
-                io.String.Output(
-                    "report", tooltip="JSON: engine, provider, and per image the faces, similarity and time."
-                ),
+                Faces.Output("faces", tooltip="The chosen faces, for Swap Face and Face Mask."),
+                io.Mask.Output("mask", tooltip="White inside the chosen faces' boxes."),
+                io.BoundingBox.Output("boxes", tooltip="The boxes, per image, for ComfyUI's own nodes."),
+                io.Int.Output("count", tooltip="How many faces were chosen in all images together."),
+                io.String.Output("report", tooltip="JSON: per image how many faces there are, and the chosen numbers."),
             ],
         )
 
     @classmethod
     def execute(
         cls,
-        images: torch.Tensor,
-        photo: torch.Tensor,
-        target: Target,
-        colour_match: float,
-        blend: float,
-        several_faces_in_photo: SeveralFaces,
-        engine: FaceEngine | None = None,
+        faces: FaceSet,
+        numbers: str,
+        order: Order,
+        at_most: int,
+        sex: Literal["any", "female", "male"] = "any",
+        min_age: int = 0,
+        max_age: int = 0,
+        min_size: int = 0,
+        min_share: float = 0.0,
+        min_score: float = 0.0,
+        min_similarity: float = 0.4,
+        images: torch.Tensor | None = None,
+        identity: tuple[Identity, ...] = (),
     ) -> io.NodeOutput:
-        chosen = engine or classic_engine()
-        comfy.model_management.throw_exception_if_processing_interrupted()
-        identity = photo_identity(chosen, photo, several_faces_in_photo)
-        # One step for an image's detection and one for its usual single face.
-        result = swap_faces(
-            chosen,
-            images,
-            identity,
-            target,
-            SwapSettings(colour_match=colour_match, blend=blend),
-            _progress(2 * len(images)),
+        rule = SelectionRule(
+            numbers=numbers,
+            sex=None if sex == "any" else sex,
+            min_age=min_age,
+            max_age=max_age or math.inf,
+            min_size=min_size,
+            min_share=min_share,
+            min_score=min_score,
+            people=identity,
+            min_similarity=min_similarity,
+            order=order,
+            at_most=at_most,
         )
-        return io.NodeOutput(result.images, result.faces, result.mask, json.dumps(result.to_json()))
-
-
-class FluxFaceFaceSimilarity(io.ComfyNode):
-    """Compares the largest faces of two images."""
-
-    @classmethod
-    def define_schema(cls) -> io.Schema:
-        return io.Schema(
-            node_id="FluxFaceFaceSimilarity",
-            display_name="Face Similarity",
-            category=CATEGORY,
-            description="How alike the largest face of each image and the largest face of a photo are. With the onnx "
-            "engine the cosine of their embeddings; with the classic engine the correlation of the aligned pixels, "
-            "which tells the same photograph from another but is no proof of identity.",
-            search_aliases=["face distance", "compare faces", "cosine", "face analysis"],
-            inputs=[
-                io.Image.Input("images", tooltip="The images to compare."),
-                io.Image.Input("photo", tooltip="The photo to compare with; only the first is used."),
-                Engine.Input("engine", optional=True, tooltip="Left open, the classic engine compares."),
-            ],
-            outputs=[
-                io.Float.Output("lowest", tooltip="The batch's lowest similarity; -1 for an image without a face."),
-                io.String.Output("report", tooltip="JSON: the engine, and the similarity of each image."),
-            ],
+        chosen = select_faces(faces, rule)
+        kept = numbers_of(chosen, faces)
+        report = [{"faces": len(found), "chosen": places} for found, places in zip(faces.faces, kept, strict=True)]
+        preview = None
+        if images is not None:
+            check_faces(images, faces)
+            preview = ui.PreviewImage(draw_faces(images, chosen, kept), cls=cls)
+        return io.NodeOutput(
+            chosen, box_masks(chosen), _boxes(chosen), _count(chosen), json.dumps({"images": report}), ui=preview
         )
 
-    @classmethod
-    def execute(cls, images: torch.Tensor, photo: torch.Tensor, engine: FaceEngine | None = None) -> io.NodeOutput:
-        chosen = engine or classic_engine()
-        images = three_channels(images)
-        identity = photo_identity(chosen, photo, "largest")
-        found = chosen.detect(images, _progress(len(images)))
-        placements = [Placement(index, faces[0], identity) for index, faces in enumerate(found.faces) if faces]
-        alike = dict(zip((item.image for item in placements), chosen.compare(images, placements), strict=True))
-        values = [round(alike[index], 4) if index in alike else None for index in range(len(images))]
-        report = json.dumps({"engine": chosen.name, "provider": chosen.provider, "similarity": values})
-        return io.NodeOutput(min(-1.0 if value is None else value for value in values), report)
+
+def _count(faces: FaceSet) -> int:
+    return sum(len(found) for found in faces.faces)
+
+
+def _boxes(faces: FaceSet) -> list[list[dict[str, Any]]]:
+    """The boxes as core's detectors give them: per image a list of BOUNDING_BOX values with label and score."""
+    return [
+        [
+            {
+                "x": float(face.box[0]),
+                "y": float(face.box[1]),
+                "width": float(face.width),
+                "height": float(face.height),
+                "label": "face",
+                "score": float(face.score),
+            }
+            for face in found
+        ]
+        for found in faces.faces
+    ]
 
 
 NODES: tuple[type[io.ComfyNode], ...] = (
     FluxFaceLoadFaceEngine,
     FluxFaceDetectFaces,
+    FluxFaceSelectFaces,
+    FluxFaceFaceIdentity,
+    FluxFaceCombineIdentities,
+    FluxFaceSaveIdentity,
+    FluxFaceLoadIdentity,
+    FluxFaceSwapOptions,
     FluxFaceSwapFace,
+    FluxFaceFaceMask,
     FluxFaceFaceSimilarity,
 )

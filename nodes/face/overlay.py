@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
@@ -12,23 +14,29 @@ from .types import Face, FaceSet
 _COLOURS = ("#ffcc00", "#00d0ff", "#ff5fa2", "#7dff6a", "#c08bff", "#ff8a3c")
 
 
-def draw_faces(images: Tensor, faces: FaceSet) -> Tensor:
-    """``[B, H, W, 3]`` with every face boxed and numbered from 1, the largest first."""
-    drawn = [_draw(image, found) for image, found in zip(images, faces.faces, strict=True)]
-    return torch.stack(drawn)
+def draw_faces(images: Tensor, faces: FaceSet, numbers: Sequence[Sequence[int]] | None = None) -> Tensor:
+    """``[B, H, W, 3]`` with every face boxed and numbered: by `numbers`, per image, or from 1 in their order."""
+    numbers = numbers or [range(1, len(found) + 1) for found in faces.faces]
+    return torch.stack(
+        [
+            _draw(image, dict(zip(labels, found, strict=True)))
+            for image, found, labels in zip(images, faces.faces, numbers, strict=True)
+        ]
+    )
 
 
-def _draw(image: Tensor, faces: tuple[Face, ...]) -> Tensor:
+def _draw(image: Tensor, faces: dict[int, Face]) -> Tensor:
     rgb = image.expand(-1, -1, 3) if image.shape[-1] == 1 else image[..., :3]
     picture = Image.fromarray((rgb.float().cpu().clamp(0, 1) * 255).round().to(torch.uint8).numpy())
     draw = ImageDraw.Draw(picture)
     line = max(1, round(max(picture.size) / 400))
-    for number, face in enumerate(faces, 1):
+    for number, face in faces.items():
         colour = _COLOURS[(number - 1) % len(_COLOURS)]
-        x0, y0, x1, y1 = face.box
+        # A detector may give a box without extent, its sides swapped.
+        (x0, x1), (y0, y1) = sorted(face.box[::2]), sorted(face.box[1::2])
         draw.rectangle((x0, y0, x1, y1), outline=colour, width=line)
         font = ImageFont.load_default(size=max(10.0, 0.16 * face.height))
-        label = f"{number}  {face.score:.2f}"
+        label = _label(number, face)
         box = draw.textbbox((x0 + 2 * line, y0 + line), label, font=font)
         draw.rectangle((box[0] - line, box[1] - line, box[2] + line, box[3] + line), fill=colour)
         draw.text((x0 + 2 * line, y0 + line), label, fill="#101010", font=font)
@@ -36,6 +44,15 @@ def _draw(image: Tensor, faces: tuple[Face, ...]) -> Tensor:
         for x, y in face.landmarks.tolist():
             draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=colour)
     return torch.from_numpy(np.asarray(picture, dtype=np.float32) / 255.0)
+
+
+def _label(number: int, face: Face) -> str:
+    known = [f"{number}", f"{face.score:.2f}"]
+    if face.sex is not None:
+        known.append(face.sex)
+    if face.age is not None:
+        known.append(f"{face.age:.0f}")
+    return "  ".join(known)
 
 
 def box_masks(faces: FaceSet) -> Tensor:

@@ -75,11 +75,13 @@ def require(session: Session, kind: str, inputs: Sequence[Shape], outputs: Seque
         if len(have) != len(want):
             raise broken(session, kind, f"{len(have)} {role}s where {len(want)} are expected")
         for spec, shape in zip(have, want, strict=True):
-            fits = len(spec.shape) == len(shape) and all(
-                a is None or b is None or a == b for a, b in zip(spec.shape, shape, strict=True)
-            )
-            if not fits:
+            if not fits(spec.shape, shape):
                 raise broken(session, kind, f"{role} {spec.name!r} has shape {_shown(spec.shape)}, not {_shown(shape)}")
+
+
+def fits(have: Shape, want: Shape) -> bool:
+    """Whether two shapes have the same rank and no sizes that differ; None goes with any size."""
+    return len(have) == len(want) and all(a is None or b is None or a == b for a, b in zip(have, want, strict=True))
 
 
 def broken(session: Session, kind: str, problem: str) -> UserInputError:

@@ -48,16 +48,18 @@ class Face:
 
 @dataclass(frozen=True, eq=False)
 class FaceSet:
-    """The faces of a batch of images, largest first within each image.
+    """The faces of a batch of images: largest first within each image, unless somebody chose another order.
 
     Attributes:
         faces: one tuple per image of the batch; empty where no face was found.
         height: image height in pixels.
         width: image width in pixels.
         engine: what found them, e.g. ``classic`` or ``onnx (CUDAExecutionProvider)``.
+        recogniser: file name of the network that made the embeddings; empty where none ran.
     """
 
     faces: tuple[tuple[Face, ...], ...]
     height: int
     width: int
     engine: str
+    recogniser: str = ""

@@ -50,7 +50,8 @@ def lab_to_linear(lab: torch.Tensor) -> torch.Tensor:
     relative = torch.where(f > 6.0 / 29.0, f**3, (f - 4.0 / 29.0) / _KAPPA_SLOPE)
     matrix = torch.tensor(_RGB_TO_XYZ, dtype=torch.float64)
     inverse = torch.linalg.inv(matrix / matrix.sum(dim=1, keepdim=True))
-    return relative @ inverse.T.to(lab)
+    linear: torch.Tensor = relative @ inverse.T.to(lab)
+    return linear
 
 
 def lab_to_srgb(lab: torch.Tensor) -> torch.Tensor:

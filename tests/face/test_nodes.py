@@ -1,109 +1,140 @@
-"""The face nodes in the real ComfyUI."""
+"""The nodes that load engines, and find and choose faces, in the real ComfyUI."""
 
 from __future__ import annotations
 
-import json
+import re
 from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
 
-from flux_face.starter.renderer import PortraitSpec, render
-from flux_face.tests.comfy_server import Comfy
+from flux_face.tests.comfy_server import Comfy, Graph
 
-from . import graphs
-
-
-@pytest.fixture(scope="module")
-def pictures(comfy: Comfy) -> None:
-    """A portrait, a photo and an empty picture in the input folder; small onnx models in the model folder."""
-    import skimage.data
-
-    folder = comfy.base / "input"
-    Image.fromarray((render(PortraitSpec()) * 255).astype(np.uint8)).save(folder / "face-portrait.png")
-    Image.fromarray(skimage.data.astronaut()).save(folder / "face-photo.png")
-    Image.new("RGB", (200, 200), (90, 120, 150)).save(folder / "face-none.png")
-
-
-def swap_graph(images: str, photo: str, **inputs: Any) -> dict[str, Any]:
-    return {
-        "images": {"class_type": "LoadImage", "inputs": {"image": images}},
-        "photo": {"class_type": "LoadImage", "inputs": {"image": photo}},
-        "swap": {
-            "class_type": "FluxFaceSwapFace",
-            "inputs": {
-                "images": ["images", 0],
-                "photo": ["photo", 0],
-                "target": "largest",
-                "colour_match": 1.0,
-                "blend": 1.0,
-                "several_faces_in_photo": "error",
-                **inputs,
-            },
-        },
-        "report": {"class_type": "PreviewAny", "inputs": {"source": ["swap", 3]}},
-        "show": {"class_type": "PreviewImage", "inputs": {"images": ["swap", 0]}},
-    }
+from .node_graphs import (
+    ENGINE,
+    PHOTO,
+    PORTRAIT,
+    SELECT,
+    image,
+    node,
+    onnx_engine,
+    people_graph,
+    preview,
+    refusal,
+    report_of,
+    text_of,
+)
 
 
-def report_of(history: dict[str, Any]) -> dict[str, Any]:
-    text = history["outputs"]["report"]["text"][0]
-    report: dict[str, Any] = json.loads(text)
-    return report
+def engine_graph(**inputs: Any) -> Graph:
+    return {"engine": node("FluxFaceLoadFaceEngine", **{**ENGINE, **inputs}), "report": preview("engine", 1)}
 
 
-@pytest.mark.usefixtures("pictures")
-def test_a_swap_with_the_classic_engine(comfy: Comfy) -> None:
-    report = report_of(comfy.run(swap_graph("face-portrait.png", "face-photo.png")))
-    assert report["engine"] == "classic"
-    assert report["images"][0]["swapped"] == 1
-    assert report["images"][0]["similarity"][0] > 0.7
-
-
-@pytest.mark.usefixtures("pictures")
-def test_a_photo_without_a_face_says_what_to_do(comfy: Comfy) -> None:
-    with pytest.raises(Exception, match="no face was found in the photo"):
-        comfy.run(swap_graph("face-portrait.png", "face-none.png"))
-
-
-@pytest.mark.usefixtures("pictures")
-def test_detection_counts(comfy: Comfy) -> None:
-    graph = {
-        "images": {"class_type": "LoadImage", "inputs": {"image": "face-photo.png"}},
-        "faces": {"class_type": "FluxFaceDetectFaces", "inputs": {"images": ["images", 0]}},
-        "report": {"class_type": "PreviewAny", "inputs": {"source": ["faces", 3]}},
-    }
-    assert comfy.run(graph)["outputs"]["report"]["text"][0] == "1"
-
-
-@pytest.mark.usefixtures("pictures")
+@pytest.mark.usefixtures("face_models")
 def test_the_onnx_engine_is_chosen_when_its_models_are_there(comfy: Comfy) -> None:
+    files = "det_10g.onnx, w600k_r50.onnx, inswapper_128.onnx"
+    report = text_of(comfy.run(engine_graph(engine="auto", runtime="onnxruntime")))
+    assert report.startswith(f"onnx on CPUExecutionProvider: {files}")
+    swapper = comfy.base / "models" / "insightface" / "inswapper_128.onnx"
+    aside = swapper.rename(swapper.with_suffix(".aside"))
+    try:
+        # Otherwise ComfyUI would answer from its cache.
+        without = {"engine": "auto", "runtime": "torch"}
+        assert text_of(comfy.run(engine_graph(**without))) == (
+            "classic: no swapper model is there: inswapper_128.onnx is not in models/insightface or its subfolders"
+        )
+        assert re.search(
+            r"\[model_missing\] swapper: .*models/insightface.*licence", refusal(comfy, engine_graph(engine="onnx"))
+        )
+    finally:
+        aside.rename(swapper)
+    assert text_of(comfy.run(engine_graph(engine="classic"))) == "classic: chosen"
+
+
+@pytest.mark.usefixtures("pictures", "face_models")
+def test_torch_runs_the_models_as_onnxruntime_does(comfy: Comfy) -> None:
+    def graph(runtime: str) -> Graph:
+        return {
+            "engine": onnx_engine(runtime=runtime),
+            "where": preview("engine", 1),
+            "images": image(PORTRAIT),
+            "detect": node("FluxFaceDetectFaces", images=["images", 0], engine=["engine", 0]),
+            "boxes": preview("detect", 4),
+        }
+
+    entries = [comfy.run(graph(runtime)) for runtime in ("torch", "onnxruntime")]
+    assert text_of(entries[0], "where").startswith("onnx on torch cpu")
+    found = [report_of(entry, "boxes")[0] for entry in entries]
+    assert len(found[0]) == len(found[1]) > 0
+    assert [box["x"] for box in found[0]] == pytest.approx([box["x"] for box in found[1]], abs=0.1)
+
+
+@pytest.mark.usefixtures("pictures")
+def test_detection_counts_and_gives_cores_boxes(comfy: Comfy) -> None:
     graph = {
-        "engine": {
-            "class_type": "FluxFaceLoadFaceEngine",
-            "inputs": {
-                "engine": "auto",
-                "device": "cpu",
-                "detector": "automatic",
-                "recogniser": "automatic",
-                "swapper": "automatic",
-            },
-        },
-        "report": {"class_type": "PreviewAny", "inputs": {"source": ["engine", 1]}},
+        "images": image(PHOTO),
+        "faces": node("FluxFaceDetectFaces", images=["images", 0]),
+        "report": preview("faces", 3),
+        "boxes": preview("faces", 4),
+        "draw": node("DrawBBoxes", image=["images", 0], bboxes=["faces", 4]),
+        "show": node("PreviewImage", images=["draw", 0]),
+        "before": node("PreviewImage", images=["images", 0]),
     }
-    text = comfy.run(graph)["outputs"]["report"]["text"][0]
-    assert text.startswith("classic: ")
-    assert "det_10g.onnx" in text
+    entry = comfy.run(graph)
+    assert text_of(entry) == "1"
+    ((box,),) = report_of(entry, "boxes")
+    assert set(box) == {"x", "y", "width", "height", "label", "score"}
+    # Core has drawn on the box's edges.
+    drawn = comfy.images(entry, "show")[0] != comfy.images(entry, "before")[0]
+    rows = np.flatnonzero(drawn.any(axis=(1, 2)))
+    assert abs(rows.max() - (box["y"] + box["height"])) < 6
 
-    wanted = {**graph, "engine": {**graph["engine"], "inputs": {**graph["engine"]["inputs"], "engine": "onnx"}}}  # type: ignore[dict-item]
-    with pytest.raises(Exception, match=r"models/insightface.*licence"):
-        comfy.run(wanted)
 
-    folder = comfy.base / "models" / "insightface"
-    (folder / "models" / "buffalo_l").mkdir(parents=True)
-    graphs.scrfd(folder / "models" / "buffalo_l" / "det_10g.onnx")
-    graphs.arcface(folder / "models" / "buffalo_l" / "w600k_r50.onnx")
-    graphs.swapper(folder / "inswapper_128.onnx", emap=graphs.random_emap())
-    text = comfy.run(wanted)["outputs"]["report"]["text"][0]
-    assert text == "onnx on CPUExecutionProvider: det_10g.onnx, w600k_r50.onnx, inswapper_128.onnx"
+@pytest.mark.usefixtures("pictures", "face_models")
+def test_a_person_is_found_again(comfy: Comfy) -> None:
+    graph = people_graph("first", "two", "two")
+    graph["detect"] = node("FluxFaceDetectFaces", images=["batch", 0], engine=["engine", 0])
+    rule = {**SELECT, "order": "most alike", "at_most": 1, "min_similarity": 0.999}
+    graph["select"] = node("FluxFaceSelectFaces", faces=["detect", 0], identity=["first", 0], **rule)
+    graph["chosen"] = preview("select", 4)
+    first, second = report_of(comfy.run(graph), "chosen")["images"]
+    assert first["chosen"] == []
+    assert second["chosen"] == [1]
+
+
+@pytest.mark.usefixtures("pictures", "face_models")
+def test_sex_and_age_are_read_where_asked_for(comfy: Comfy) -> None:
+    def graph(attributes: bool) -> Graph:
+        return {
+            "engine": onnx_engine(attributes=attributes),
+            "images": image(PORTRAIT),
+            "detect": node("FluxFaceDetectFaces", images=["images", 0], engine=["engine", 0]),
+            "all": preview("detect", 3),
+            **{
+                sex: node("FluxFaceSelectFaces", faces=["detect", 0], **{**SELECT, "sex": sex})
+                for sex in ("female", "male")
+            },
+            "females": preview("female", 3),
+            "males": preview("male", 3),
+        }
+
+    entry = comfy.run(graph(attributes=True))
+    assert int(text_of(entry, "females")) + int(text_of(entry, "males")) == int(text_of(entry, "all")) > 0
+    assert refusal(comfy, graph(attributes=False)) == (
+        "FluxFaceSelectFaces: [attributes_missing] sex: nothing has read age and sex in these faces. Switch attributes "
+        "on in Load Face Engine and find the faces with its engine"
+    )
+
+
+@pytest.mark.usefixtures("pictures")
+def test_a_rule_that_cannot_be_meant_is_explained(comfy: Comfy) -> None:
+    graph = {
+        "images": image(PORTRAIT),
+        "detect": node("FluxFaceDetectFaces", images=["images", 0]),
+        "select": node("FluxFaceSelectFaces", faces=["detect", 0], **{**SELECT, "numbers": "1,x"}),
+        "count": preview("select", 3),
+    }
+    assert refusal(comfy, graph) == (
+        "FluxFaceSelectFaces: [selection_rule] numbers: 'x' is no number of a face. Write numbers and ranges, such as "
+        "1,3-4"
+    )

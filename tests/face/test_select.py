@@ -1,0 +1,180 @@
+"""Choosing faces by every rule, alone and together."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from flux_face.nodes.errors import UserInputError
+from flux_face.nodes.face.identity import Identity
+from flux_face.nodes.face.select import ORDERS, Order, SelectionRule, numbers_of, select_faces
+from flux_face.nodes.face.types import Face, FaceSet, FloatArray, Sex
+
+RECOGNISER = "w600k_r50.onnx"
+
+
+def direction(index: int) -> FloatArray:
+    vector = np.zeros(512, dtype=np.float32)
+    vector[index] = 3.0
+    return vector
+
+
+def face(
+    x: float, y: float, size: float, score: float = 0.9, sex: Sex = "female", age: float = 30.0, person: int = 0
+) -> Face:
+    """A square face centred at x, y."""
+    half = size / 2
+    return Face(
+        (x - half, y - half, x + half, y + half),
+        score,
+        np.zeros((5, 2), dtype=np.float32),
+        embedding=direction(person),
+        sex=sex,
+        age=age,
+    )
+
+
+# Largest first, as engines give them: 1 lower right, 2 middle, 3 upper left, 4 left.
+GROUP = FaceSet(
+    (
+        (
+            face(320, 150, 80, score=0.7, sex="male", age=61, person=0),
+            face(190, 90, 60, score=0.95, sex="female", age=25, person=1),
+            face(90, 40, 40, score=0.8, sex="female", age=8, person=2),
+            face(40, 120, 24, score=0.55, sex="male", age=34, person=3),
+        ),
+    ),
+    height=200,
+    width=400,
+    engine="onnx (CPUExecutionProvider)",
+    recogniser=RECOGNISER,
+)
+BARE = FaceSet(((Face((0, 0, 50, 50), 0.9, np.zeros((5, 2), dtype=np.float32)),),), 100, 100, "classic")
+
+
+def chosen(**rule: Any) -> list[int]:
+    return numbers_of(select_faces(GROUP, SelectionRule(**rule)), GROUP)[0]
+
+
+def test_without_a_rule_all_stay_in_their_order() -> None:
+    assert chosen() == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(
+    ("numbers", "expected"),
+    [("1,3-4", [1, 3, 4]), ("4, 2", [2, 4]), ("2-2", [2]), (" 1 - 3 ,", [1, 2, 3]), ("7", []), ("1,7-9", [1])],
+)
+def test_numbers_are_the_overlays(numbers: str, expected: list[int]) -> None:
+    assert chosen(numbers=numbers) == expected
+
+
+@pytest.mark.parametrize("numbers", ["x", "1;2", "0", "3-1", "1-", "-1", "1.5", "1 2", "9999999"])
+def test_bad_numbers_are_named(numbers: str) -> None:
+    with pytest.raises(UserInputError, match="numbers") as error:
+        chosen(numbers=numbers)
+    assert (error.value.code, error.value.field) == ("selection_rule", "numbers")
+
+
+ORDERED: dict[Order, list[int]] = {
+    "largest": [1, 2, 3, 4],
+    "smallest": [4, 3, 2, 1],
+    "left to right": [4, 3, 2, 1],
+    "right to left": [1, 2, 3, 4],
+    "top to bottom": [3, 2, 4, 1],
+    "bottom to top": [1, 4, 2, 3],
+    "nearest the centre": [2, 3, 1, 4],
+    "best score": [2, 3, 1, 4],
+    "youngest": [3, 2, 4, 1],
+    "oldest": [1, 4, 2, 3],
+}
+
+
+@pytest.mark.parametrize("order", ORDERED)
+def test_orders(order: Order) -> None:
+    assert chosen(order=order) == ORDERED[order]
+    assert chosen(order=order, at_most=2) == ORDERED[order][:2]
+
+
+def test_every_order_is_tested() -> None:
+    assert {*ORDERED, "most alike"} == set(ORDERS)
+
+
+def test_most_alike_comes_first() -> None:
+    vector = 0.9 * direction(2) + 0.5 * direction(3) + 0.1 * direction(0)
+    rule: dict[str, Any] = {"people": (Identity(vector, RECOGNISER),), "order": "most alike"}
+    assert chosen(**rule, min_similarity=-1.0) == [3, 4, 1, 2]
+    assert chosen(**rule, min_similarity=0.4) == [3, 4]
+
+
+def test_several_people_are_alternatives() -> None:
+    people = (Identity(direction(1), RECOGNISER), Identity(direction(3), RECOGNISER))
+    assert chosen(people=people) == [2, 4]
+
+
+@pytest.mark.parametrize(
+    ("rule", "expected"),
+    [
+        ({"sex": "male"}, [1, 4]),
+        ({"min_age": 18.0}, [1, 2, 4]),
+        ({"max_age": 34.0}, [2, 3, 4]),
+        ({"min_age": 25.0, "max_age": 34.0}, [2, 4]),
+        ({"min_size": 40.0}, [1, 2, 3]),
+        ({"min_size": 40.5}, [1, 2]),
+        ({"min_share": 0.3}, [1, 2]),
+        ({"min_score": 0.75}, [2, 3]),
+        ({"sex": "female", "order": "left to right", "at_most": 1}, [3]),
+        ({"numbers": "1-2", "sex": "male"}, [1]),
+    ],
+)
+def test_limits(rule: dict[str, Any], expected: list[int]) -> None:
+    assert chosen(**rule) == expected
+
+
+def test_the_rest_of_the_set_stays() -> None:
+    result = select_faces(GROUP, SelectionRule(at_most=1))
+    assert (result.height, result.width, result.engine, result.recogniser) == (200, 400, GROUP.engine, RECOGNISER)
+    assert result.faces[0][0] is GROUP.faces[0][0]
+
+
+def test_without_a_limit_a_box_with_swapped_sides_stays() -> None:
+    turned = FaceSet(((Face((50, 0, 10, 40), 0.9, np.zeros((5, 2), dtype=np.float32)),),), 100, 100, "onnx")
+    assert select_faces(turned, SelectionRule()).faces == turned.faces
+    assert select_faces(turned, SelectionRule(min_size=1.0)).faces == ((),)
+
+
+def test_images_are_chosen_from_apart() -> None:
+    two = FaceSet((GROUP.faces[0][2:], (), GROUP.faces[0]), 200, 400, "onnx")
+    assert numbers_of(select_faces(two, SelectionRule(order="left to right", at_most=1)), two) == [[2], [], [4]]
+
+
+@pytest.mark.parametrize(
+    ("rule", "code", "field"),
+    [
+        ({"sex": "male"}, "attributes_missing", "sex"),
+        ({"min_age": 1.0}, "attributes_missing", "min_age"),
+        ({"max_age": 50.0}, "attributes_missing", "max_age"),
+        ({"order": "oldest"}, "attributes_missing", "order"),
+        ({"people": (Identity(direction(0), RECOGNISER),)}, "embedding_missing", "faces"),
+        ({"order": "most alike"}, "selection_rule", "order"),
+        ({"min_age": 40.0, "max_age": 30.0}, "selection_rule", "max_age"),
+    ],
+)
+def test_what_is_not_known_cannot_be_asked(rule: dict[str, Any], code: str, field: str) -> None:
+    with pytest.raises(UserInputError) as error:
+        select_faces(BARE, SelectionRule(**rule))
+    assert (error.value.code, error.value.field) == (code, field)
+
+
+@pytest.mark.parametrize("person", [Identity(), Identity(direction(0), "glintr100.onnx")])
+def test_a_person_needs_an_embedding_of_the_same_network(person: Identity) -> None:
+    with pytest.raises(UserInputError, match=f"no embedding of {RECOGNISER}") as error:
+        chosen(people=(person,))
+    assert error.value.code == "identity_incomplete"
+
+
+def test_an_image_without_faces_asks_for_nothing() -> None:
+    empty = FaceSet(((),), 100, 100, "classic")
+    rule = SelectionRule(sex="male", people=(Identity(),), order="oldest")
+    assert select_faces(empty, rule).faces == ((),)
