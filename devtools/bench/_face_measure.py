@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ...nodes.face.session import Session
+from ...nodes.face.runtime.session import Session
 
 # Less is within what the allocator keeps for reuse anyway.
 _LEAST_MIB = 1.0

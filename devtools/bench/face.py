@@ -21,13 +21,13 @@ from ...nodes.face.align import ARCFACE_128, paste
 from ...nodes.face.contracts import SWAPPERS
 from ...nodes.face.engines import Placement, SwapSettings
 from ...nodes.face.onnx_engine import OnnxEngine
-from ...nodes.face.ort_session import OrtSession
 from ...nodes.face.recogniser import Recogniser
+from ...nodes.face.runtime.ort_session import OrtSession
+from ...nodes.face.runtime.session import Session
+from ...nodes.face.runtime.torch_session import TorchSession
 from ...nodes.face.scrfd import Scrfd
-from ...nodes.face.session import Session
 from ...nodes.face.swap import swap_faces
 from ...nodes.face.swapper import Swapper
-from ...nodes.face.torch_session import TorchSession
 from ...nodes.face.types import Face
 from ...tests.face import graphs
 from ._face_measure import Network, alternated, peak_mib

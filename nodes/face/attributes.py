@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .align import Matrix, crop_faces, invert, transform_points
 from .contracts import AttributeContract
-from .session import Session, require, run_batched
+from .runtime.session import Session, require, run_batched
 from .types import Face, FloatArray
 
 _POINTS = 106

@@ -100,6 +100,6 @@ class FaceEngine(Protocol):
 
 def classic_engine() -> FaceEngine:
     """The engine without weights: cascade detection, classic landmarks, warped and blended photo."""
-    from .classic import ClassicEngine
+    from .classic.engine import ClassicEngine
 
     return ClassicEngine()

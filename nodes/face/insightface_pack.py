@@ -18,9 +18,9 @@ from torch import Tensor
 from ..errors import UserInputError
 from .align import ARCFACE_112_V2, crop_faces, similarity_matrix
 from .engines import no_progress
-from .ort_providers import CPU, choose_provider, inactive, onnxruntime
 from .recogniser import EMBEDDING
-from .session import Device
+from .runtime.ort_providers import CPU, choose_provider, inactive, onnxruntime
+from .runtime.session import Device
 from .types import Face, FloatArray
 
 MANIFEST = "manifest.json"

@@ -14,7 +14,7 @@ from torch.nn import functional
 from ..errors import UserInputError
 from .blend import blur
 from .contracts import OccluderContract, ParserContract
-from .session import Session, broken, require, run_batched
+from .runtime.session import Session, broken, require, run_batched
 
 # CelebAMask-HQ's classes as zllrunning/face-parsing.PyTorch numbers them. Left and right are its annotators'.
 CLASSES = (

@@ -22,15 +22,15 @@ from .contracts import (
 )
 from .engines import FaceEngine, classic_engine
 from .insightface_pack import open_pack
-from .managed import open_managed
 from .mask_models import FaceParser, Occluder
 from .model_folders import AUTOMATIC, pack_path, packs, path_of, present, resolve
 from .onnx_engine import Detector, Embedder, OnnxEngine
 from .recogniser import Recogniser
 from .restorer import OnnxRestorer
+from .runtime.managed import open_managed
+from .runtime.session import Device, Session
+from .runtime.sessions import Precision, Runtime
 from .scrfd import Scrfd
-from .session import Device, Session
-from .sessions import Precision, Runtime
 from .swapper import Swapper
 
 __all__ = [

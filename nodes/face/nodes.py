@@ -22,8 +22,8 @@ from .model_files import AUTOMATIC, Precision, Runtime, detector_files, load_eng
 from .option_nodes import FluxFaceFaceMask, FluxFaceSwapOptions
 from .overlay import box_masks, draw_faces
 from .progress import progress
+from .runtime.session import Device
 from .select import ORDERS, Order, SelectionRule, check_faces, numbers_of, select_faces
-from .session import Device
 from .swap import three_channels
 from .swap_nodes import FluxFaceFaceSimilarity, FluxFaceSwapFace
 from .types import FaceSet

@@ -22,8 +22,8 @@ from .model_files import (
     restorer_files,
 )
 from .progress import progress
+from .runtime.session import Device
 from .select import check_faces
-from .session import Device
 from .swap import three_channels
 from .types import FaceSet
 

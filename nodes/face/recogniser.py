@@ -9,7 +9,7 @@ from torch import Tensor
 
 from .align import ARCFACE_112_V2, crop_faces, similarity_matrix
 from .contracts import RECOGNISERS, RecogniserContract
-from .session import Session, require, run_batched
+from .runtime.session import Session, require, run_batched
 from .types import Face, FloatArray
 
 EMBEDDING = 512

@@ -16,7 +16,7 @@ from torch import Tensor
 from .align import Matrix
 from .blend import smoothstep
 from .contracts import RestorerContract
-from .session import Session, Shape, broken, fits, require
+from .runtime.session import Session, Shape, broken, fits, require
 
 # Pixels that go through the network at once, in crops of 512 x 512.
 _AT_ONCE = 4

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .engines import no_progress
 from .resize import resize_8bit
-from .session import Session, Shape, broken, require
+from .runtime.session import Session, Shape, broken, require
 from .types import Face, FloatArray
 
 SIDE = 640

@@ -14,10 +14,10 @@ from ..errors import UserInputError
 from .align import Matrix, crop_face, similarity_matrix
 from .contracts import CONVERTERS, Converted, Photo, Projected, SwapperContract, Unit
 from .identity import Identity
-from .onnx_model import OnnxFileError, matrix_of_shape
 from .pixel_boost import join_tiles, split_tiles
 from .recogniser import EMBEDDING, space_of
-from .session import Session, Shape, broken, fits, require, run_batched
+from .runtime.onnx_model import OnnxFileError, matrix_of_shape
+from .runtime.session import Session, Shape, broken, fits, require, run_batched
 from .types import Face, FloatArray
 
 # Tiles that go through the network at once.

@@ -11,8 +11,8 @@ import torch
 from PIL import Image
 
 from flux_face.nodes.face.align import ARCFACE_112_V2
-from flux_face.nodes.face.ort_session import OrtSession
-from flux_face.nodes.face.session import Session
+from flux_face.nodes.face.runtime.ort_session import OrtSession
+from flux_face.nodes.face.runtime.session import Session
 from flux_face.nodes.face.types import Face
 
 Bytes = npt.NDArray[np.uint8]

@@ -13,10 +13,10 @@ from PIL import Image
 from scipy import ndimage
 
 from flux_face.nodes.errors import UserInputError
-from flux_face.nodes.face.classic_tone import in_tone_of
-from flux_face.nodes.face.detect import find_candidates
+from flux_face.nodes.face.classic.detect import find_candidates
+from flux_face.nodes.face.classic.landmarks import grey_of, landmarks_of
+from flux_face.nodes.face.classic.tone import in_tone_of
 from flux_face.nodes.face.engines import ColourMethod, SwapSettings, classic_engine
-from flux_face.nodes.face.landmarks import grey_of, landmarks_of
 from flux_face.nodes.face.swap import SwapResult, photo_identity, swap_faces
 from flux_face.nodes.skin.colour import ciede2000, srgb_to_lab
 from flux_face.starter.renderer import HAIR_STYLES, PortraitSpec, render_with_truth

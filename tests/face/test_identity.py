@@ -17,7 +17,7 @@ from torch import Tensor
 
 from flux_face.nodes.errors import UserInputError
 from flux_face.nodes.face.align import ARCFACE_112_V2, crop_face, similarity_matrix
-from flux_face.nodes.face.classic import ClassicEngine
+from flux_face.nodes.face.classic.engine import ClassicEngine
 from flux_face.nodes.face.engines import Placement, SwapSettings, classic_engine
 from flux_face.nodes.face.identities import Combine, IdentityReport, build_identity
 from flux_face.nodes.face.identity import Identity, cosine, unit

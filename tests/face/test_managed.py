@@ -21,11 +21,11 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor
 
 from flux_face.nodes.errors import UserInputError
-from flux_face.nodes.face.managed import ManagedSession, open_managed
-from flux_face.nodes.face.ort_session import OrtSession
-from flux_face.nodes.face.session import run_batched
-from flux_face.nodes.face.sessions import Runtime, load_session, open_session
-from flux_face.nodes.face.torch_session import TorchSession
+from flux_face.nodes.face.runtime.managed import ManagedSession, open_managed
+from flux_face.nodes.face.runtime.ort_session import OrtSession
+from flux_face.nodes.face.runtime.session import run_batched
+from flux_face.nodes.face.runtime.sessions import Runtime, load_session, open_session
+from flux_face.nodes.face.runtime.torch_session import TorchSession
 
 from . import graphs
 
@@ -115,7 +115,7 @@ runpy.run_path(sys.argv[1])["load_pack"]()
 sys.path.append(os.environ["COMFYUI_PATH"])
 import comfy.model_management as management
 import torch
-from flux_face.nodes.face.managed import open_managed
+from flux_face.nodes.face.runtime.managed import open_managed
 path, feeds = Path(sys.argv[2]), {"x": torch.ones(2, 512)}
 session = open_managed(path, "torch", "gpu", "float32")
 before = session.run(feeds)["y"]

@@ -14,10 +14,10 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor
 
-from flux_face.nodes.face.onnx_batch import difference, fixed_inputs, free_batch, probe
-from flux_face.nodes.face.onnx_model import model_bytes, read_model
-from flux_face.nodes.face.ort_session import OrtSession
-from flux_face.nodes.face.session import TensorSpec, run_batched
+from flux_face.nodes.face.runtime.onnx_batch import difference, fixed_inputs, free_batch, probe
+from flux_face.nodes.face.runtime.onnx_model import model_bytes, read_model
+from flux_face.nodes.face.runtime.ort_session import OrtSession
+from flux_face.nodes.face.runtime.session import TensorSpec, run_batched
 
 from . import graphs
 

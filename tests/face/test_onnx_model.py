@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from onnx import TensorProto, helper, numpy_helper
 
-from flux_face.nodes.face import onnx_reader
-from flux_face.nodes.face.onnx_model import (
+from flux_face.nodes.face.runtime import onnx_reader
+from flux_face.nodes.face.runtime.onnx_model import (
     AttributeKind,
     DataType,
     Graph,
@@ -27,8 +27,8 @@ from flux_face.nodes.face.onnx_model import (
     parse_model,
     read_model,
 )
-from flux_face.nodes.face.onnx_types import STORED
-from flux_face.nodes.face.onnx_wire import bytes_field, integer_field, message_field
+from flux_face.nodes.face.runtime.onnx_types import STORED
+from flux_face.nodes.face.runtime.onnx_wire import bytes_field, integer_field, message_field
 
 from . import graphs
 

@@ -18,8 +18,8 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor
 
 from flux_face.nodes.errors import UserInputError
-from flux_face.nodes.face.ort_providers import GPU_PROVIDERS
-from flux_face.nodes.face.ort_session import OrtSession
+from flux_face.nodes.face.runtime.ort_providers import GPU_PROVIDERS
+from flux_face.nodes.face.runtime.ort_session import OrtSession
 
 from . import graphs
 

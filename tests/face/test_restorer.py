@@ -22,7 +22,7 @@ from flux_face.nodes.face.contracts import (
     RestorerContract,
 )
 from flux_face.nodes.face.restorer import OnnxRestorer
-from flux_face.nodes.face.session import Session
+from flux_face.nodes.face.runtime.session import Session
 
 from . import graphs, mask_graphs, samples
 

@@ -18,8 +18,8 @@ from flux_face.nodes.face.contracts import SWAPPERS
 from flux_face.nodes.face.engines import classic_engine
 from flux_face.nodes.face.identity import Identity
 from flux_face.nodes.face.onnx_engine import OnnxEngine
-from flux_face.nodes.face.ort_session import OrtSession
 from flux_face.nodes.face.recogniser import Recogniser
+from flux_face.nodes.face.runtime.ort_session import OrtSession
 from flux_face.nodes.face.scrfd import Scrfd
 from flux_face.nodes.face.swap import SwapResult, photo_identity, swap_faces
 from flux_face.nodes.face.swapper import Swapper

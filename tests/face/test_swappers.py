@@ -19,9 +19,9 @@ from flux_face.nodes.errors import UserInputError
 from flux_face.nodes.face.align import crop_face
 from flux_face.nodes.face.contracts import SWAPPERS, Converted, Photo, SwapperContract
 from flux_face.nodes.face.identity import Identity
-from flux_face.nodes.face.session import Session
+from flux_face.nodes.face.runtime.session import Session
+from flux_face.nodes.face.runtime.torch_session import TorchSession
 from flux_face.nodes.face.swapper import Swapper
-from flux_face.nodes.face.torch_session import TorchSession
 
 from . import graphs
 from .samples import as_bgr, as_image, face_at, photo, session

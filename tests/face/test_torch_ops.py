@@ -15,9 +15,9 @@ import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
-from flux_face.nodes.face.onnx_model import parse_model
-from flux_face.nodes.face.torch_ops import OPERATORS
-from flux_face.nodes.face.torch_program import NEWEST_OPSET, Program, UnsupportedGraphError
+from flux_face.nodes.face.runtime.onnx_model import parse_model
+from flux_face.nodes.face.runtime.torch_ops import OPERATORS
+from flux_face.nodes.face.runtime.torch_program import NEWEST_OPSET, Program, UnsupportedGraphError
 
 Array = npt.NDArray[Any]
 CPU = torch.device("cpu")

@@ -14,8 +14,8 @@ import pytest
 import torch
 from onnx import helper, numpy_helper
 
-from flux_face.nodes.face.onnx_model import parse_model
-from flux_face.nodes.face.torch_program import Program
+from flux_face.nodes.face.runtime.onnx_model import parse_model
+from flux_face.nodes.face.runtime.torch_program import Program
 
 Array = npt.NDArray[Any]
 CPU = torch.device("cpu")

@@ -19,11 +19,11 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from flux_face.nodes.errors import UserInputError
-from flux_face.nodes.face.onnx_model import DataType, OnnxFileError, parse_model
-from flux_face.nodes.face.session import TensorSpec
-from flux_face.nodes.face.torch_ops.registry import TORCH_TYPES
-from flux_face.nodes.face.torch_program import Program, UnsupportedGraphError
-from flux_face.nodes.face.torch_session import TorchSession
+from flux_face.nodes.face.runtime.onnx_model import DataType, OnnxFileError, parse_model
+from flux_face.nodes.face.runtime.session import TensorSpec
+from flux_face.nodes.face.runtime.torch_ops.registry import TORCH_TYPES
+from flux_face.nodes.face.runtime.torch_program import Program, UnsupportedGraphError
+from flux_face.nodes.face.runtime.torch_session import TorchSession
 
 from . import graphs, torch_graphs
 

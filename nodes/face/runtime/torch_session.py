@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ..errors import UserInputError
+from ...errors import UserInputError
 from .onnx_model import DataType, Model, OnnxFileError, OnnxUnsupportedError, ValueInfo, read_model
 from .session import TensorSpec
 from .torch_ops.registry import TORCH_TYPES

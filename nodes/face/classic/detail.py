@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from .blend import blur
+from ..blend import blur
 
 # Fine detail is what a blur of the first width takes away, coarser what one of the second does, eye distances.
 _FINE = 0.03

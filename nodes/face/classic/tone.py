@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .colour import match_colour, match_histogram
-from .engines import ColourMethod
+from ..colour import match_colour, match_histogram
+from ..engines import ColourMethod
 
 _WHITE = 100.0
 # The skin's lightness is kept this far from black and white, where the curve of the rest has no slope.

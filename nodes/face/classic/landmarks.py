@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .align import Matrix, crop_face, invert, transform_points
-from .classic_vote import Candidate
+from ..align import Matrix, crop_face, invert, transform_points
+from ..types import Face, FloatArray
 from .features import EYE_MIDDLE, SIDE, SPAN, Eyes, find_eyes, find_mouth
-from .types import Face, FloatArray
+from .vote import Candidate
 
 # Measured on rendered portraits and photographs: the cascade's window is 2.5 eye distances wide and its centre
 # lies 0.30 of them below the middle of the eyes.

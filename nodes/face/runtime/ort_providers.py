@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from ..errors import UserInputError
+from ...errors import UserInputError
 from .session import Device
 
 CPU = "CPUExecutionProvider"

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
+from ..types import FloatArray
 from .cascade import WINDOW, find_windows, pyramid
-from .classic_vote import Candidate, grouped, vote
-from .types import FloatArray
+from .vote import Candidate, grouped, vote
 
 # The picture is searched at this longest side, upright and turned by these degrees; the cascade bears some 15 more.
 LONGEST = 320

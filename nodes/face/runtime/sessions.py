@@ -9,7 +9,7 @@ from typing import Literal
 
 import torch
 
-from ..errors import UserInputError
+from ...errors import UserInputError
 from .onnx_batch import difference, fixed_inputs, free_batch, kept_at_one, probe
 from .onnx_model import read_model
 from .ort_providers import GPU_PROVIDERS, inactive, onnxruntime

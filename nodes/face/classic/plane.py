@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from .align import Matrix
-from .blend import blur_mask, smoothstep
-from .types import FloatArray
+from ..align import Matrix
+from ..blend import blur_mask, smoothstep
+from ..types import FloatArray
 
 # Masks are widened and narrowed at this side: their edges are soft, and the window of a maximum must stay small.
 _MORPH_SIDE = 128

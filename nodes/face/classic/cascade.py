@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from .types import FloatArray
+from ..types import FloatArray
 
 Integers = npt.NDArray[np.integer[Any]]
 Picture = npt.NDArray[np.uint8]

@@ -10,9 +10,9 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 
-from .align import Matrix, crop_face, invert, transform_points
+from ..align import Matrix, crop_face, invert, transform_points
+from ..types import FloatArray
 from .cascade import WINDOW, CascadeName, Picture, find_windows
-from .types import FloatArray
 
 _CASCADES: tuple[CascadeName, ...] = ("frontalface_alt2", "frontalface_alt")
 

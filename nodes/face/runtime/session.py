@@ -10,7 +10,7 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor
 
-from ..errors import UserInputError
+from ...errors import UserInputError
 
 Device = Literal["auto", "gpu", "cpu"]
 

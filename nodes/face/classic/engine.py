@@ -9,18 +9,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..errors import UserInputError
-from ..skin.colour import lab_to_srgb, srgb_to_lab
-from .align import Matrix, Patch, compose, crop_face, similarity_matrix, transform_points
-from .blend import blur, blur_mask, membrane, smoothstep
-from .classic_detail import as_soft_as
-from .classic_plane import FacePlane
-from .classic_tone import in_tone_of
+from ...errors import UserInputError
+from ...skin.colour import lab_to_srgb, srgb_to_lab
+from ..align import Matrix, Patch, compose, crop_face, similarity_matrix, transform_points
+from ..blend import blur, blur_mask, membrane, smoothstep
+from ..engines import Placement, SwapSettings, no_progress
+from ..identity import Identity
+from ..types import Face, FaceSet, FloatArray
+from .detail import as_soft_as
 from .detect import find_candidates
-from .engines import Placement, SwapSettings, no_progress
-from .identity import Identity
 from .landmarks import grey_of, landmarks_of
-from .types import Face, FaceSet, FloatArray
+from .plane import FacePlane
+from .tone import in_tone_of
 
 # A find below this score is more likely something else.
 _LEAST_SCORE = 0.5

@@ -13,11 +13,11 @@ from typing import TypeVar
 
 import numpy as np
 
+from ..types import FloatArray
 from .onnx_reader import Reader
 from .onnx_types import Attribute, AttributeKind, DataType, Graph, Model, Node, Tensor, ValueInfo
 from .onnx_wire import OnnxFileError, OnnxUnsupportedError
 from .onnx_writer import model_bytes
-from .types import FloatArray
 
 __all__ = [
     "Attribute",

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..errors import UserInputError
+from ...errors import UserInputError
 from .onnx_batch import difference, fixed_inputs, free_batch, kept_at_one, probe
 from .onnx_model import model_bytes, read_model
 from .ort_binding import BoundSession

@@ -1,0 +1,1 @@
+"""Loaded networks: ONNX files run by onnxruntime or by torch behind one session interface."""
