@@ -207,3 +207,33 @@ def test_options_reach_the_swap(comfy: Comfy) -> None:
     entry = comfy.run(graph)
     wide, narrow = comfy.images(entry, "wide_mask")[0].mean(), comfy.images(entry, "narrow_mask")[0].mean()
     assert 0.0 < narrow < 0.7 * wide
+
+
+@pytest.mark.usefixtures("pictures", "face_models")
+@pytest.mark.parametrize("runtime", ["onnxruntime", "torch"])
+def test_masks_restorer_and_pixel_boost_work_together(comfy: Comfy, runtime: str) -> None:
+    """All networks of Swap Options at once: each leaves its mark, and what they leave out stays as it was."""
+    graph = people_graph("first", "one", "two", options=["options", 0])
+    graph["engine"]["inputs"]["runtime"] = runtime
+    graph["options"] = node("FluxFaceSwapOptions", **{**OPTIONS, "runtime": runtime})
+    graph["before"] = node("PreviewImage", images=["batch", 0])
+    graph["show"] = node("PreviewImage", images=["swap", 0])
+
+    def swapped(**options: Any) -> np.ndarray:
+        graph["options"]["inputs"].update(options)
+        entry = comfy.run(graph)
+        assert [item["swapped"] for item in report_of(entry)["images"]] == [1, 1]
+        before, after = (np.stack(comfy.images(entry, name)).astype(int) for name in ("before", "show"))
+        return after - before
+
+    plain = swapped()
+    boosted = swapped(pixel_boost=2)
+    restored = swapped(restorer="insightface/gfpgan_1.4.onnx", restore_strength=1.0)
+    occluded = swapped(occluder="insightface/xseg_1.onnx")
+    everything = swapped(parser="insightface/bisenet_resnet_34.onnx", regions="skin, nose, mouth")
+    for earlier, later in ((plain, boosted), (boosted, restored), (restored, occluded), (occluded, everything)):
+        assert not np.array_equal(earlier, later)
+    # Masks only ever take away.
+    for less, more in ((everything, occluded), (occluded, restored)):
+        assert np.abs(less).sum() < np.abs(more).sum()
+        assert not less[(more == 0).all(axis=-1)].any()
