@@ -229,29 +229,26 @@ def test_the_report_says_where_the_time_went() -> None:
     assert written[0]["ms"] == round(first.total, 1)
 
 
-# Prints the megabytes that a swap of so many images of 1024 x 1024 needs besides those images, at its peak.
+# Prints by how many megabytes a swap of so many images of 1024 x 1024 makes the process grow.
 _MEMORY = """
-    import psutil, resource, runpy, sys
+    import runpy, sys
     from pathlib import Path
     runpy.run_path(sys.argv[1] + "/devtools/pack.py")["load_pack"]()
     import torch
+    from flux_face.devtools.bench._face_measure import peak_mib
     from flux_face.nodes.face.swap import swap_faces
     from flux_face.tests.face.test_swap import onnx_engine, placed
     from flux_face.tests.face.samples import face_at
-    def peak():
-        unit = 1 if sys.platform == "darwin" else 1024
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
     engine = onnx_engine(Path(sys.argv[2]))[0]
     identity = engine.identity(torch.rand(1024, 1024, 3), face_at(500, 500, 300))
     swap_faces(engine, torch.rand(2, 1024, 1024, 3), [identity], faces=placed(2, 1024))
     images = torch.rand(int(sys.argv[3]), 1024, 1024, 3)
-    before = psutil.Process().memory_info().rss / 2**20
-    result = swap_faces(engine, images, [identity], faces=placed(len(images), 1024))
-    print(peak() - before)
+    faces = placed(len(images), 1024)
+    kept = []
+    print(peak_mib(lambda: kept.append(swap_faces(engine, images, [identity], faces=faces))))
 """
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no resource module to ask for peak memory")
 def test_a_batch_needs_memory_for_its_result_and_little_else(tmp_path: Path) -> None:
     root = Path(__file__).resolve().parents[2]
     count = 32
