@@ -39,7 +39,8 @@ def face_models(comfy: Comfy) -> Iterator[None]:
         graphs.arcface(pack / "w600k_r50.onnx"),
         graphs.genderage(pack / "genderage.onnx"),
         graphs.swapper(folder / "inswapper_128.onnx", emap=graphs.random_emap()),
-        graphs.occluder(folder / "xseg_1.onnx"),
+        # By chance it leaves about half of a portrait seen.
+        graphs.occluder(folder / "xseg_1.onnx", seed=11),
         graphs.parser(folder / "bisenet_resnet_34.onnx"),
         graphs.restorer(folder / "gfpgan_1.4.onnx"),
     ]

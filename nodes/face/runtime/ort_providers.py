@@ -107,6 +107,8 @@ def _session(model: Path | bytes, providers: Sequence[Any]) -> Any:
     package = onnxruntime()
     options = package.SessionOptions()
     options.log_severity_level = _ERRORS
+    # Else its threads go on spinning after a run and take the cores from torch's, which work on the outcome.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     source = model if isinstance(model, bytes) else str(model)
     # Without this onnxruntime would go on with another provider and say so on stdout.
     session = package.InferenceSession(source, options, providers=providers, enable_fallback=0)
