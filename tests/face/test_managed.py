@@ -24,7 +24,7 @@ from flux_face.nodes.errors import UserInputError
 from flux_face.nodes.face.runtime.managed import ManagedSession, open_managed
 from flux_face.nodes.face.runtime.ort_session import OrtSession
 from flux_face.nodes.face.runtime.session import run_batched
-from flux_face.nodes.face.runtime.sessions import Runtime, load_session, open_session
+from flux_face.nodes.face.runtime.sessions import Runtime, load_session
 from flux_face.nodes.face.runtime.torch_session import TorchSession
 
 from . import graphs
@@ -159,19 +159,18 @@ def test_a_dropped_session_leaves_comfyuis_list(tmp_path: Path, caplog: pytest.L
     assert "leak" not in caplog.text
 
 
-@pytest.mark.parametrize("opened", [open_managed, open_session])
 @pytest.mark.parametrize("runtime", RUNTIMES)
-def test_opening_again_gives_the_same_session(opened: Any, runtime: Runtime, tmp_path: Path) -> None:
+def test_opening_again_gives_the_same_session(runtime: Runtime, tmp_path: Path) -> None:
     path = graphs.converter(tmp_path / "converter.onnx")
-    session = opened(path, runtime, "cpu", "float32")
-    assert opened(path, runtime, "cpu", "float32") is session
-    assert opened(path, "onnxruntime" if runtime == "torch" else "torch", "cpu", "float32") is not session
-    assert opened(path, runtime, "auto", "float32") is not session
+    session = open_managed(path, runtime, "cpu", "float32")
+    assert open_managed(path, runtime, "cpu", "float32") is session
+    assert open_managed(path, "onnxruntime" if runtime == "torch" else "torch", "cpu", "float32") is not session
+    assert open_managed(path, runtime, "auto", "float32") is not session
     feeds = {"input": torch.ones(1, 512)}
     before = session.run(feeds)["output"]
     graphs.converter(path, seed=99)
     os.utime(path, ns=(1, 1))
-    changed = opened(path, runtime, "cpu", "float32")
+    changed = open_managed(path, runtime, "cpu", "float32")
     assert changed is not session
     assert not torch.allclose(changed.run(feeds)["output"], before)
 
@@ -245,14 +244,13 @@ def test_torch_keeps_a_batch_that_cannot_be_freed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("runtime", ["auto", *RUNTIMES])
-@pytest.mark.parametrize("opened", [open_managed, open_session])
-def test_files_that_are_no_models(opened: Any, runtime: Runtime, tmp_path: Path) -> None:
+def test_files_that_are_no_models(runtime: Runtime, tmp_path: Path) -> None:
     path = graphs.converter(tmp_path / "bad.onnx")
     path.write_bytes(path.read_bytes()[:-1000])
     with pytest.raises(UserInputError, match=r"bad\.onnx") as caught:
-        opened(path, runtime, "cpu", "float32")
+        open_managed(path, runtime, "cpu", "float32")
     assert caught.value.code == "onnx_contract"
     path.unlink()
     with pytest.raises(UserInputError, match=r"bad\.onnx") as caught:
-        opened(path, runtime, "cpu", "float32")
+        open_managed(path, runtime, "cpu", "float32")
     assert caught.value.code == "onnx_contract"

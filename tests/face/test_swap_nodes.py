@@ -225,7 +225,8 @@ def test_masks_restorer_and_pixel_boost_work_together(comfy: Comfy, runtime: str
         entry = comfy.run(graph)
         assert [item["swapped"] for item in report_of(entry)["images"]] == [1, 1]
         before, after = (np.stack(comfy.images(entry, name)).astype(int) for name in ("before", "show"))
-        return after - before
+        difference: np.ndarray = after - before
+        return difference
 
     plain = swapped()
     boosted = swapped(pixel_boost=2)

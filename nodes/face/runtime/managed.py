@@ -21,17 +21,20 @@ from torch import Tensor
 from .ort_providers import CPU
 from .ort_session import OrtSession, file_stamp
 from .session import Device, Session
-from .sessions import CACHED, Runtime, load_session
+from .sessions import Runtime, load_session
 from .torch_session import Precision, TorchSession
 
 _CPU = torch.device("cpu")
+# The networks of an engine with every extra, and a few of the one before.
+_CACHED = 16
 # What a convolutional network needs while it runs, in sizes of its input: layers of some 64 channels in place of 3,
 # a few of them at once.
 _ACTIVATIONS = 100
 
 
 def open_managed(path: Path, runtime: Runtime, device: Device, precision: Precision) -> Session:
-    """A graph ready to run, as ``sessions.open_session`` gives it, but loaded and unloaded by ComfyUI.
+    """A graph ready to run, loaded and unloaded by ComfyUI; the same one as last time for the same unchanged file and
+    settings.
 
     ``auto`` means the CPU where ComfyUI itself was started on it.
 
@@ -41,7 +44,7 @@ def open_managed(path: Path, runtime: Runtime, device: Device, precision: Precis
     return _opened(path, file_stamp(path), runtime, device, precision)
 
 
-@lru_cache(maxsize=CACHED)
+@lru_cache(maxsize=_CACHED)
 def _opened(
     path: Path, stamp: tuple[int, int], runtime: Runtime, device: Device, precision: Precision
 ) -> ManagedSession:

@@ -1,9 +1,8 @@
-"""Opens a graph with the runtime that suits the machine, and keeps the last opened ones."""
+"""Opens a graph with the runtime that suits the machine."""
 
 from __future__ import annotations
 
 import importlib.util
-from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
@@ -13,32 +12,13 @@ from ...errors import UserInputError
 from .onnx_batch import difference, fixed_inputs, free_batch, kept_at_one, probe
 from .onnx_model import read_model
 from .ort_providers import GPU_PROVIDERS, inactive, onnxruntime
-from .ort_session import OrtSession, file_stamp
+from .ort_session import OrtSession
 from .session import Device
 from .torch_session import Precision, TorchSession
 
-__all__ = ["CACHED", "Precision", "Runtime", "load_session", "open_session", "torch_gpu"]
+__all__ = ["Precision", "Runtime", "load_session", "torch_gpu"]
 
 Runtime = Literal["auto", "onnxruntime", "torch"]
-
-# The networks of an engine with every extra, and a few of the one before.
-CACHED = 16
-
-
-def open_session(path: Path, runtime: Runtime, device: Device, precision: Precision) -> OrtSession | TorchSession:
-    """A graph ready to run; the same one as last time for the same unchanged file and settings.
-
-    Raises:
-        UserInputError: as `load_session`.
-    """
-    return _opened(path, file_stamp(path), runtime, device, precision)
-
-
-@lru_cache(maxsize=CACHED)
-def _opened(
-    path: Path, _stamp: tuple[int, int], runtime: Runtime, device: Device, precision: Precision
-) -> OrtSession | TorchSession:
-    return load_session(path, runtime, device, precision)
 
 
 def load_session(path: Path, runtime: Runtime, device: Device, precision: Precision) -> OrtSession | TorchSession:
