@@ -1,4 +1,4 @@
-"""A swapper network of the released ones' size and kinds of layers, with random weights."""
+"""Networks of the released ones' size, with random weights."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ _BLOCKS = 1
 
 
 class _Builder:
-    def __init__(self) -> None:
+    def __init__(self, prefix: str = "") -> None:
+        """prefix: of every name, so that they are not those of another graph."""
+        self._prefix = prefix
         self.nodes: list[Any] = []
         self.weights: list[Any] = []
         self._random = np.random.default_rng(0)
@@ -25,7 +27,7 @@ class _Builder:
         """A node; gives its output's name."""
         from onnx import helper
 
-        name = f"v{len(self.nodes)}"
+        name = f"{self._prefix}v{len(self.nodes)}"
         self.nodes.append(helper.make_node(kind, list(inputs), [name], **attributes))
         return name
 
@@ -33,7 +35,7 @@ class _Builder:
         """A random initializer, scaled so that values keep their size from layer to layer."""
         from onnx import numpy_helper
 
-        name = f"w{len(self.weights)}"
+        name = f"{self._prefix}w{len(self.weights)}"
         scale = np.float32(np.prod(shape[1:]) ** -0.5)
         values = self._random.standard_normal(shape, dtype=np.float32) * scale
         self.weights.append(numpy_helper.from_array(values, name))
@@ -61,7 +63,7 @@ class _Builder:
         """An initializer: whole numbers, or what `kind` says."""
         from onnx import numpy_helper
 
-        name = f"w{len(self.weights)}"
+        name = f"{self._prefix}w{len(self.weights)}"
         self.weights.append(numpy_helper.from_array(np.array(value, kind), name))
         return name
 
@@ -98,4 +100,31 @@ def large_swapper(path: Path, emap: Any) -> Path:
     graph.weights.append(numpy_helper.from_array(emap, "emap"))
     made = helper.make_graph(graph.nodes, "swapper", inputs, outputs, graph.weights)
     onnx.save(helper.make_model(made, opset_imports=[helper.make_opsetid("", _OPSET)], ir_version=8), str(path))
+    return path
+
+
+def with_work(path: Path, width: int, stride: int, layers: int) -> Path:
+    """Gives a small graph of pictures the work of a large one; what it answers stays the same.
+
+    Beside its first convolution runs a stack of `layers` 3 x 3 convolutions of `width` channels on the picture at
+    1/`stride` of its size; nothing of it is added to what the first one gives.
+    """
+    import onnx
+
+    model = onnx.load(str(path))
+    first = next(node for node in model.graph.node if node.op_type == "Conv")
+    graph = _Builder("work_")
+    value = graph.convolved(model.graph.input[0].name, 3, width, stride=stride)
+    for _ in range(layers):
+        value = graph.add("Relu", graph.convolved(value, width, width))
+    nothing = graph.add("Mul", graph.add("ReduceMean", value, axes=[1, 2, 3]), graph.constant(0.0, np.float32))
+    plain, name = graph.add("Identity", f"{first.output[0]}_plain"), first.output[0]
+    first.output[0] = f"{name}_plain"
+    graph.nodes.append(onnx.helper.make_node("Add", [plain, nothing], [name]))
+    place = next(i for i, node in enumerate(model.graph.node) if node is first) + 1
+    rest = list(model.graph.node)
+    del model.graph.node[:]
+    model.graph.node.extend([*rest[:place], *graph.nodes, *rest[place:]])
+    model.graph.initializer.extend(graph.weights)
+    onnx.save(model, str(path))
     return path

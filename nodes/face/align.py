@@ -22,9 +22,9 @@ from .types import FloatArray
 Matrix = npt.NDArray[np.float64]
 # Rounding must not turn a reduction by 8 into one by 7.
 _SLACK = 1e-6
-# torch runs operations on fewer elements than this on one thread. Pasting is so short that starting threads costs more
-# than they save, many times more while other work keeps the cores busy; and such a piece stays in the cache.
-_SERIAL = 32768
+# Values of a band that is pasted at once: the pieces of larger ones would leave the cache between two operations, those
+# of smaller ones cost more in calls.
+_BAND = 3 << 14
 # Fewer rows at once would cost more in calls.
 _ROWS = 8
 
@@ -283,7 +283,7 @@ def _bands(matrix: Matrix, support: Region, region: Region, device: torch.device
     """`region` in horizontal bands, each as wide as `support` needs there; one band on a GPU, where calls are few."""
     height = region.y1 - region.y0
     if device.type == "cpu":
-        height = max(_ROWS, _SERIAL // (3 * (region.x1 - region.x0)))
+        height = max(_ROWS, _BAND // (3 * (region.x1 - region.x0)))
     tops = np.arange(region.y0, region.y1, height)
     ends = np.minimum(tops + height, region.y1)
     low, high = np.full(len(tops), region.x0), np.full(len(tops), region.x1)

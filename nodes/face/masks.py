@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal, get_args
 
 import numpy as np
@@ -106,9 +107,9 @@ def crop_masks(crops: Tensor, landmarks: Tensor, settings: MaskSettings, contour
     """
     side = crops.shape[1]
     points = landmarks.to(crops)
-    mask = box_mask(side, _RIM, crops).expand(len(crops), side, side)
-    if "box" in settings.shapes:
-        mask = torch.minimum(mask, box_mask(side, settings.softness, crops, settings.padding))
+    box = (settings.softness, settings.padding) if "box" in settings.shapes else None
+    # A copy: the frame is kept for the next crops.
+    mask = _frame(side, box, crops.device).expand(len(crops), side, side).clone()
     if "ellipse" in settings.shapes:
         mask = torch.minimum(mask, _ellipses(points, side, settings.softness))
     if "landmarks" in settings.shapes:
@@ -119,6 +120,17 @@ def crop_masks(crops: Tensor, landmarks: Tensor, settings: MaskSettings, contour
     if settings.parser is not None:
         mask = torch.minimum(mask, settings.parser.mask(crops, settings.regions))
     return mask
+
+
+@lru_cache(maxsize=16)
+def _frame(side: int, box: tuple[float, tuple[float, float, float, float]] | None, device: torch.device) -> Tensor:
+    """The mask ``[side, side]`` that is the same for every crop: zero along the border, and the box if there is one.
+
+    box: its softness and padding.
+    """
+    like = torch.empty(0, device=device)
+    rim = box_mask(side, _RIM, like)
+    return rim if box is None else torch.minimum(rim, box_mask(side, box[0], like, box[1]))
 
 
 def _out_of_range(field: str, problem: str, remedy: str) -> UserInputError:
