@@ -84,6 +84,28 @@ def decode_photo(data: bytes, limits: PhotoLimits, field: str = "user_photo") ->
     return torch.from_numpy(pixels).unsqueeze(0)
 
 
+def decode_with_mask(data: bytes, limits: PhotoLimits, field: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """Decode as ComfyUI's LoadImage does: upright, the colours below alpha kept, alpha apart.
+
+    Returns:
+        float32 ``[1, H, W, 3]``, RGB, 0..1, and float32 ``[1, H, W]``, 1 where the picture is transparent.
+
+    Raises:
+        UserInputError: as ``check_photo``.
+    """
+    with _open(data, limits, field) as image:
+        try:
+            upright = ImageOps.exif_transpose(image)
+            pixels = np.asarray(upright.convert("RGB")).astype(np.float32) / 255.0
+            if upright.has_transparency_data:
+                alpha = np.asarray(upright.convert("RGBA").getchannel("A")).astype(np.float32) / 255.0
+            else:
+                alpha = np.ones(pixels.shape[:2], dtype=np.float32)
+        except _DECODE_ERRORS as error:
+            raise _corrupt(field) from error
+    return torch.from_numpy(pixels).unsqueeze(0), torch.from_numpy(1.0 - alpha).unsqueeze(0)
+
+
 def _open(data: bytes, limits: PhotoLimits, field: str) -> Image.Image:
     if not data:
         raise UserInputError("photo_empty", field, "the photo has no bytes", _ACCEPTED)
