@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import io
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,6 +37,15 @@ class Answer:
 
 
 @dataclass(frozen=True)
+class RawAnswer:
+    """Status code, headers and body as it came."""
+
+    code: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+@dataclass(frozen=True)
 class Client:
     """Speaks to one server."""
 
@@ -49,6 +59,10 @@ class Client:
     async def post(self, path: str, **kwargs: Any) -> Answer:
         async with self.session.post(self.url + BASE + path, **kwargs) as response:
             return Answer(response.status, await response.json())
+
+    async def raw(self, method: str, path: str, **kwargs: Any) -> RawAnswer:
+        async with self.session.request(method, self.url + path, **kwargs) as response:
+            return RawAnswer(response.status, response.headers, await response.read())
 
     async def runsync(self, **job_input: Any) -> Answer:
         return await self.post("/runsync", json={"input": job_input})
