@@ -300,7 +300,12 @@ async def test_names_keep_exactly_the_addresses_that_were_judged() -> None:
 
 @pytest.mark.parametrize("found", [[text] for text in NOT_PUBLIC] + [["1.1.1.1", "10.0.0.1"], ["::1", "1.1.1.1"]])
 async def test_one_address_that_is_not_public_spoils_the_name(found: list[str]) -> None:
-    policy = AddressPolicy(lookup=Names(found))
+    with pytest.raises(AddressRefusedError):
+        await JudgingResolver(AddressPolicy(lookup=Names(found))).resolve("pictures.example", 443)
+
+
+async def test_the_client_asks_the_judge() -> None:
+    policy = AddressPolicy(lookup=Names(["127.0.0.1"]))
     async with open_session(policy) as session:
         with pytest.raises(AddressRefusedError):
             await session.get(check_url("https://pictures.example/", "user_photo", policy))
