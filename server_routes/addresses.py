@@ -31,7 +31,7 @@ _HOST = r"(?P<host>[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])"
 _PORT = r"(?P<port>[1-9][0-9]{0,4})"
 # ASCII only, and an authority of host and port only: no user info, percent signs, backslashes or zone ids, about which
 # parsers disagree.
-_URL = re.compile(rf"(?P<scheme>https?)://{_HOST}(:{_PORT})?(?P<rest>[/?#][\x21-\x7e]*)?", re.IGNORECASE)
+_URL = re.compile(rf"(?P<scheme>https?)://{_HOST}(:{_PORT})?(?P<rest>[/?#][\x21-\x7e]*)?", re.IGNORECASE | re.ASCII)
 _HOST_AND_PORT = re.compile(rf"{_HOST}:{_PORT}")
 _LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")
 _MAX_NAME_CHARS = 253
