@@ -74,16 +74,16 @@ class Client:
         job_id: str = answer.body["id"]
         return job_id
 
-    async def until(self, job_id: str, *states: str) -> Answer:
+    async def until(self, job_id: str, *states: str, headers: Mapping[str, str] | None = None) -> Answer:
         """Ask for the status until it is one of these; the test's timeout bounds it."""
         while True:
-            answer = await self.get(f"/status/{job_id}")
+            answer = await self.get(f"/status/{job_id}", headers=headers)
             if answer.body["status"] in states:
                 return answer
             await asyncio.sleep(0.05)
 
-    async def until_ended(self, job_id: str) -> Answer:
-        return await self.until(job_id, "COMPLETED", "FAILED", "CANCELLED", "TIMED_OUT")
+    async def until_ended(self, job_id: str, headers: Mapping[str, str] | None = None) -> Answer:
+        return await self.until(job_id, "COMPLETED", "FAILED", "CANCELLED", "TIMED_OUT", headers=headers)
 
 
 def open_image(item: dict[str, str]) -> Image.Image:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -32,6 +33,11 @@ class Peer:
     files: dict[str, bytes] = field(default_factory=dict)
     answers: list[int] = field(default_factory=list)
     received: list[Received] = field(default_factory=list)
+
+    async def wait_for(self, count: int) -> None:
+        """Until so many POSTs have come; the test's timeout bounds it."""
+        while len(self.received) < count:  # noqa: ASYNC110  (they come to another thread)
+            await asyncio.sleep(0.05)
 
     @property
     def url(self) -> str:

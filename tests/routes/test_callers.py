@@ -1,4 +1,4 @@
-"""Whose job it is: tokens, admins, keys, retries, priorities, web pages of other origins, webhooks, previews, warm-up."""
+"""Whose job it is: tokens, admins, keys, retries, priorities, other origins, webhooks, previews, the warm-up."""
 
 from __future__ import annotations
 
@@ -50,8 +50,7 @@ async def test_purging_leaves_others_jobs_alone(wide: Client) -> None:
     assert (await wide.get(f"/status/{mine}")).body["status"] == "CANCELLED"
     await wide.post(f"/cancel/{running}")
     await wide.until_ended(running)
-    while (await wide.get(f"/status/{theirs}", headers=BOB)).body["status"] != "COMPLETED":
-        await asyncio.sleep(0.05)
+    assert (await wide.until_ended(theirs, headers=BOB)).body["status"] == "COMPLETED"
 
 
 async def test_the_list_is_filtered_and_paged(wide: Client) -> None:
@@ -115,7 +114,7 @@ async def test_higher_priority_runs_first(wide: Client) -> None:
     running = await wide.run(profile="sleep")
     await wide.until(running, "IN_PROGRESS")
     low = await wide.post("/run", json={"input": {"profile": "tiny"}, "policy": {"lowPriority": True}})
-    usual = await wide.run(profile="tiny")
+    usual = await wide.run(profile="nap")
     high = await wide.post("/run", json={"input": {"profile": "nap"}, "policy": {"priority": 5}})
     await wide.post(f"/cancel/{running}")
     await wide.until_ended(running)
@@ -124,8 +123,9 @@ async def test_higher_priority_runs_first(wide: Client) -> None:
     for job_id in order:
         await wide.until_ended(job_id)
     listed = {job["id"]: job for job in (await wide.get("/jobs?limit=10")).body["jobs"]}
-    ended = [listed[job_id]["created"] + listed[job_id]["delayTime"] / 1000 for job_id in order]
-    assert ended == sorted(ended)
+    started = [listed[job_id]["created"] + listed[job_id]["delayTime"] / 1000 for job_id in order]
+    rounding = 0.002
+    assert started[0] < started[1] + rounding < started[2] + 2 * rounding
     assert (await wide.post("/run", json={"input": {"profile": "tiny"}, "policy": {"priority": 11}})).code == 400
 
 
@@ -155,8 +155,7 @@ async def test_a_webhook_is_signed_and_comes_again_until_it_is_heard(wide: Clien
     outside.received.clear()
     body = {"input": {"profile": "tiny"}, "webhook": f"{outside.url}/done?x=1"}
     job_id = (await wide.post("/run", json=body)).body["id"]
-    while len(outside.received) < 2:
-        await asyncio.sleep(0.1)
+    await outside.wait_for(2)
     first, second = outside.received
     assert first.path == "/done?x=1"
     for message in (first, second):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import io
 import json
-import urllib.request
 from typing import Any
 
 import aiohttp
@@ -126,8 +125,8 @@ async def test_pictures_in_storage(wide: Client, bucket_url: str) -> None:
     assert [item["type"] for item in items] == ["s3_url", "s3_url"]
     for item in items:
         assert item["data"].startswith(f"{bucket_url}/{BUCKET}/{answer.body['id']}/{item['filename']}?")
-        with urllib.request.urlopen(item["data"], timeout=30) as stored:
-            assert Image.open(stored).size == (64, 64)
+        async with wide.session.get(item["data"], headers={"Authorization": ""}) as stored:
+            assert Image.open(io.BytesIO(await stored.read())).size == (64, 64)
 
 
 async def test_no_storage_is_said_at_once(client: Client) -> None:
@@ -164,6 +163,7 @@ async def test_verdict_only(client: Client) -> None:
     """The QA route judges a picture and returns none."""
     target = as_base64(encode(OTHER_FACE))
     alone = await client.post("/qa", json={"input": {"target_image": target}})
+    assert alone.code == 200, alone.body
     assert alone.body["status"] == "COMPLETED", alone.body
     assert len(alone.body["output"]["qa"]) == 1
     assert "images" not in alone.body["output"]
@@ -206,8 +206,8 @@ async def test_a_whole_graph(wide: Client, wide_server: Comfy) -> None:
     assert mask[0, 0, 0] == 255
     assert mask[1, 1, 0] == 0
     assert answer.body["output"]["profile"] == "workflow"
-    assert not list((wide_server.base / "output").iterdir())
-    assert not list((wide_server.base / "input").iterdir())
+    for folder in ("output", "input", "temp"):
+        assert not list((wide_server.base / folder).rglob("*.png"))
 
 
 @pytest.mark.parametrize(
