@@ -35,7 +35,7 @@ NEVER_REQUIRED = {
 }
 
 # Looked for on first use; without them the pack says what is missing, or does without.
-OPTIONAL = {"boto3", "cv2", "insightface", "onnxruntime", "triton"}
+OPTIONAL = {"boto3", "botocore", "cryptography", "cv2", "insightface", "onnxruntime", "triton"}
 
 
 def _requirements() -> list[str]:
