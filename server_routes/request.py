@@ -26,6 +26,7 @@ from ..workflows.raw_graph import RawGraphError, adopt, image_field
 from .addresses import check_webhook_url
 from .bodies import Submission
 from .settings import MOST_ATTEMPTS, Limits, Settings
+from .validation import raise_first
 
 OutputFormat = Literal["png", "jpeg", "webp"]
 ImagesAs = Literal["base64", "url", "s3", "none"]
@@ -290,23 +291,7 @@ def _parse_body(submission: Submission) -> Body:
     try:
         return Body.model_validate(raw)
     except ValidationError as error:
-        _raise_first(error)
-
-
-def _raise_first(error: ValidationError) -> NoReturn:
-    """Pydantic's first finding in our words; its own message may quote the photo."""
-    first = error.errors(include_input=False, include_url=False)[0]
-    path = [str(part) for part in first["loc"]]
-    name = ".".join(path[1:] if path[0] == "input" and len(path) > 1 else path)
-    if first["type"] == "missing":
-        raise UserInputError("field_missing", name, "the field is missing", "Add it to the request")
-    if first["type"] == "extra_forbidden":
-        parts: dict[str, type[BaseModel]] = {"input": JobInput, "policy": Policy}
-        model = NamedImage if len(path) > 3 else parts.get(path[0], Body) if len(path) > 1 else Body
-        known = ", ".join(sorted(model.model_fields))
-        raise UserInputError("field_unknown", name, "there is no such field", f"Remove it; the fields are {known}")
-    problem = first["msg"].removeprefix("Input should be ")
-    raise UserInputError("field_type", name, f"the value must be {problem}", "Correct the value")
+        raise_first(error, Body)
 
 
 def _files(given: JobInput, files: Mapping[str, bytes]) -> dict[str, bytes]:

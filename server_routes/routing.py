@@ -35,6 +35,7 @@ _STATUS_CODES: Mapping[str, int] = {
     "not_acceptable": 406,
     "body_timeout": 408,
     "url_timeout": 408,
+    "download_running": 409,
     "idempotency_conflict": 409,
     "job_not_failed": 409,
     "photo_gone": 410,
@@ -94,6 +95,7 @@ class Route:
         media_types: of good answers.
         refusals: status codes of its own errors, beside those that all routes share.
         base: what comes before ``path``.
+        good: status code of good answers.
     """
 
     method: str
@@ -109,6 +111,7 @@ class Route:
     media_types: tuple[str, ...] = ("application/json",)
     refusals: tuple[int, ...] = ()
     base: str = BASE
+    good: int = 200
 
 
 class Gate:
