@@ -1,8 +1,8 @@
 """Downloads models into a models directory.
 
-All that can be known before the first byte is looked at first: licences, what is there already, whether the hosts give
-the files, and the disk. Then the files come in parallel; one that fails does not stop the others. A file appears under
-its name only when it is complete and checked.
+All that can be known before the first byte is looked at first: licences, what is there already, whether Hugging Face
+gives the files, and the disk. Then the files come in parallel; one that fails does not stop the others. A file appears
+under its name only when it is complete and checked.
 """
 
 from __future__ import annotations
@@ -109,7 +109,11 @@ def download(
     _check_consent(models, manifest, options.accept_licences)
     cancel = cancel or threading.Event()
     endpoint = (env.get("HF_ENDPOINT") or HUB).rstrip("/")
-    wire = Wire(tokens_from(env, endpoint), cancel, attempts=options.attempts, first_wait=options.first_wait)
+    try:
+        tokens = tokens_from(env, endpoint)
+    except ModelError as error:
+        raise DownloadError([error]) from error
+    wire = Wire(tokens, cancel, attempts=options.attempts, first_wait=options.first_wait)
     with _only_one(models_dir):
         work = _Work(models_dir, manifest, options, wire, endpoint, progress)
         plans = _all(options.parallel, models, work.plan)

@@ -22,6 +22,8 @@ from .errors import ModelError
 MANIFEST = Path(__file__).with_name("manifest.json")
 
 Commercial = Literal["yes", "no", "unknown"]
+# Without TLS only from this machine, e.g. a mirror.
+TRUSTED = re.compile(r"https://|http://(127\.0\.0\.1|localhost)(?=[:/]|$)")
 _PART = re.compile(r"[A-Za-z0-9_+-][A-Za-z0-9_.+-]*")
 
 
@@ -33,8 +35,7 @@ def _relative(path: str) -> str:
 
 
 def _address(url: str) -> str:
-    # Without TLS only from this machine, e.g. a mirror.
-    if not re.match(r"https://|http://(127\.0\.0\.1|localhost)[:/]", url):
+    if not TRUSTED.match(url):
         raise ValueError(f"{url!r} is not an https address")
     return url
 

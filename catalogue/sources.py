@@ -12,7 +12,7 @@ from typing import Any
 
 from .errors import ModelError
 from .manifest import HubSource, Licence, Model, UrlSource
-from .wire import Wire, no_answer, refusal
+from .wire import Wire, no_answer, origin, refusal
 
 HUB = "https://huggingface.co"
 
@@ -25,7 +25,7 @@ class Remote:
         url: its address; on the hub that of one commit.
         size: bytes; None where nobody knows.
         sha256: what it must hash to; None where nobody knows.
-        authority: who says so.
+        authority: who says so: ``manifest``, ``host``; ``size`` where only the size is known, else ``no``.
         revision: the hub's commit; None elsewhere.
     """
 
@@ -51,7 +51,7 @@ def resolve(model: Model, licence: Licence, wire: Wire, endpoint: str) -> Remote
         size = model.size
         if size is None:
             size = wire.persist(model.id, lambda: _length(source.url, model, licence, wire))
-        return Remote(source.url, size, model.sha256, _authority(model.sha256, None))
+        return Remote(source.url, size, model.sha256, _authority(model.sha256, None, size))
     remote = wire.persist(model.id, lambda: _ask_hub(source, model, licence, wire, endpoint))
     for ours, theirs, what in ((model.size, remote.size, "bytes"), (model.sha256, remote.sha256, "SHA-256")):
         if ours is not None and theirs is not None and ours != theirs:
@@ -61,23 +61,24 @@ def resolve(model: Model, licence: Licence, wire: Wire, endpoint: str) -> Remote
                 f"{source.repository} now has another file of that name ({what}: {theirs}, expected {ours})",
                 "Update the pack; if it is up to date, report it as an issue and do not use the file",
             )
-    sha256 = model.sha256 or remote.sha256
-    authority = _authority(model.sha256, remote.sha256)
-    return Remote(remote.url, model.size or remote.size, sha256, authority, remote.revision)
+    size, sha256 = model.size or remote.size, model.sha256 or remote.sha256
+    authority = _authority(model.sha256, remote.sha256, size)
+    return Remote(remote.url, size, sha256, authority, remote.revision)
 
 
-def _authority(ours: str | None, theirs: str | None) -> str:
-    return "manifest" if ours else "host" if theirs else "size"
+def _authority(ours: str | None, theirs: str | None, size: int | None) -> str:
+    return "manifest" if ours else "host" if theirs else "size" if size else "no"
 
 
 def _length(url: str, model: Model, licence: Licence, wire: Wire) -> int | None:
     with wire.open("HEAD", url, {}) as response:
-        if response.status_code != 200:
-            raise refusal(
-                response.status_code, response.headers, url, model, licence, with_token=bool(wire.token_for(url))
-            )
-        length = response.headers.get("Content-Length", "")
-        return int(length) if length.isdigit() else None
+        status, length = response.status_code, response.headers.get("Content-Length", "")
+        if status == 200:
+            return int(length) if length.isdigit() else None
+        # Some answer only a GET, and so do some signed addresses.
+        if status in (405, 501) or origin(response.url) != origin(url):
+            return None
+        raise refusal(status, response.headers, url, model, licence, with_token=bool(wire.token_for(url)))
 
 
 def _ask_hub(source: HubSource, model: Model, licence: Licence, wire: Wire, endpoint: str) -> Remote:

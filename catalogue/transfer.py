@@ -67,19 +67,23 @@ def fetch(subject: str, remote: Remote, part: Path, wire: Wire, refused: Refusal
         Cancelled: the part stays.
     """
     transfer = _Transfer(subject, remote, part, wire, refused, report)
-    digest = wire.persist(subject, transfer.attempt)
-    if remote.sha256 not in (None, digest) and transfer.spliced:
-        # The earlier part may be to blame; once more from the start tells.
-        transfer.start_over()
+    try:
         digest = wire.persist(subject, transfer.attempt)
-    if remote.sha256 not in (None, digest):
-        discard(part)
-        raise ModelError(
-            "checksum_mismatch",
-            subject,
-            f"what arrived has the SHA-256 {digest}, expected {remote.sha256}",
-            "Run it again; if it stays so, report it as an issue and do not use the file from elsewhere",
-        )
+        if remote.sha256 not in (None, digest) and transfer.spliced:
+            # The earlier part may be to blame; once more from the start tells.
+            transfer.start_over()
+            digest = wire.persist(subject, transfer.attempt)
+        if remote.sha256 not in (None, digest):
+            raise ModelError(
+                "checksum_mismatch",
+                subject,
+                f"what arrived has the SHA-256 {digest}, expected {remote.sha256}",
+                "Run it again; if it stays so, report it as an issue and do not use the file from elsewhere",
+            )
+    except ModelError as error:
+        if error.code in ("checksum_mismatch", "size_mismatch"):
+            discard(part)
+        raise
     return digest
 
 
@@ -176,7 +180,6 @@ class _Transfer:
             length = response.headers.get("Content-Length", "")
             total = int(length) if length.isdigit() else None
         if self._remote.size not in (None, total) and total is not None:
-            discard(self._part)
             raise ModelError(
                 "size_mismatch",
                 self._subject,
@@ -200,7 +203,6 @@ class _Transfer:
             if not block:
                 break
             if total is not None and self._have + len(block) > total:
-                discard(self._part)
                 raise ModelError(
                     "size_mismatch", self._subject, f"the host sends more than {total} bytes", "Report it as an issue"
                 )

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urljoin, urlsplit
 
 from .errors import Cancelled, ModelError
-from .manifest import Licence, Model
+from .manifest import TRUSTED, Licence, Model
 
 if TYPE_CHECKING:
     import requests
@@ -31,11 +31,25 @@ def origin(url: str) -> str:
 
 
 def tokens_from(env: Mapping[str, str], hub: str) -> dict[str, str]:
-    """Tokens by the origin that they belong to. hub: address of Hugging Face or its mirror."""
+    """Tokens by the origin that they belong to.
+
+    Args:
+        hub: address of Hugging Face or its mirror.
+
+    Raises:
+        ModelError: ``insecure_endpoint``.
+    """
     found = {
         origin(hub): env.get("HUGGINGFACE_ACCESS_TOKEN", "").strip() or env.get("HF_TOKEN", "").strip(),
         CIVITAI: env.get("CIVITAI_API_KEY", "").strip(),
     }
+    if found[origin(hub)] and not TRUSTED.match(hub):
+        raise ModelError(
+            "insecure_endpoint",
+            "HF_ENDPOINT",
+            f"the token for Hugging Face would go to {hub} without TLS",
+            "Use an https address, or unset the token",
+        )
     return {place: token for place, token in found.items() if token}
 
 
@@ -73,7 +87,7 @@ class Wire:
     cancel: threading.Event
     attempts: int = 6
     first_wait: float = 1.0
-    longest_wait: float = 120.0
+    longest_wait: float = 300.0
     timeout: tuple[float, float] = (15.0, 30.0)
 
     def token_for(self, url: str) -> str | None:

@@ -8,6 +8,7 @@ import logging
 import random
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 from filelock import FileLock
@@ -25,7 +26,7 @@ def sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def failure(shop: Shop, **options: object) -> ModelError:
+def failure(shop: Shop, **options: Any) -> ModelError:
     """The one error of a download."""
     with pytest.raises(DownloadError) as raised:
         shop.download(**options)
@@ -125,7 +126,7 @@ def test_only_the_size_counts_where_nobody_has_a_checksum(shop: Shop) -> None:
 def test_a_body_without_an_announced_length(shop: Shop) -> None:
     served = shop.elsewhere("a", BYTES, known=False)
     served.length = False
-    shop.download()
+    assert shop.download()[0].verified == "no"
     assert shop.path("a").read_bytes() == BYTES
 
 
@@ -170,6 +171,12 @@ def test_a_transfer_that_breaks_off_goes_on_where_it_was(shop: Shop) -> None:
     assert shop.path("a").read_bytes() == BYTES
     asked = [(row.headers.get("Range"), row.headers.get("If-Range")) for row in shop.hub.bodies()]
     assert asked == [(None, None), ("bytes=100000-", served.etag), ("bytes=150000-", served.etag)]
+
+
+def test_a_host_that_answers_no_head(shop: Shop) -> None:
+    shop.elsewhere("a", BYTES, known=False).hub_faults = [Fault(status=405)]
+    assert shop.download()[0].verified == "no"
+    assert shop.path("a").read_bytes() == BYTES
 
 
 @pytest.mark.parametrize("place", ["hub", "elsewhere"])
@@ -346,6 +353,14 @@ def test_tokens_are_seen_by_their_host_only(
     for secret in ("hub-secret", "civitai-secret"):
         assert secret not in caplog.text + captured.out + captured.err
         assert secret not in (shop.models_dir / ".flux-face-models.json").read_text()
+
+
+def test_a_token_needs_tls(shop: Shop) -> None:
+    shop.on_hub("a", BYTES)
+    shop.env |= {"HF_ENDPOINT": "http://mirror.example.org", "HF_TOKEN": "hub-secret"}
+    error = failure(shop)
+    assert error.code == "insecure_endpoint"
+    assert "hub-secret" not in str(error)
 
 
 def test_passwords_of_netrc_are_not_sent(shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
