@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .doctor_handlers import DoctorHandlers
 from .job_handlers import MAX_WAIT_MS, JobHandlers
 from .model_handlers import ModelHandlers
 from .operation_handlers import OperationHandlers
@@ -23,7 +24,9 @@ _PICTURES = ("application/json", "image/png", "image/jpeg", "image/webp")
 _SUBMISSION = (403, 408, 409, 413, 415, 503)
 
 
-def route_table(jobs: JobHandlers, models: ModelHandlers, operations: OperationHandlers) -> list[Route]:
+def route_table(
+    jobs: JobHandlers, models: ModelHandlers, operations: OperationHandlers, doctor: DoctorHandlers
+) -> list[Route]:
     """Every route, in the order of the document."""
     return [
         Route(
@@ -96,6 +99,11 @@ def route_table(jobs: JobHandlers, models: ModelHandlers, operations: OperationH
         Route(
             "GET", "/docs", operations.docs, "docs", "This document as a page", "Text",
             access=Access.EVERYONE, media_types=("text/html",),
+        ),
+        Route(
+            "GET", "/doctor", doctor.doctor, "doctor",
+            "Whether this machine can run the pack, and what to do where it cannot, for admins; takes seconds",
+            "Doctor", access=Access.ADMINS,
         ),
         Route(
             "GET", "/models", models.models, "models", "The models there are, their terms, and whether they are here",

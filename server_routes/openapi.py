@@ -208,6 +208,7 @@ def _answers() -> dict[str, Any]:
             "gated": flag,
         }
     )
+    finding = _object({"name": text, "level": {"enum": ["ok", "warn", "fail"]}, "what": text, "remedy": text})
     names = {"type": "array", "items": text}
     received = _object({"file": text, "received": whole, "total": {"type": ["integer", "null"]}})
     download = {
@@ -217,6 +218,7 @@ def _answers() -> dict[str, Any]:
         "errors": {"type": "array", "items": _object(dict.fromkeys(("code", "model", "problem", "remedy"), text))},
     }
     return {
+        "Doctor": _object({"healthy": flag, "findings": {"type": "array", "items": finding}}),
         "Models": _object(
             {
                 "sets": {"type": "object", "additionalProperties": names},
