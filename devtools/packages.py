@@ -141,7 +141,7 @@ def install_packages(workspace: Workspace, uv: Path | None) -> None:
         # --no-deps: the lock is complete, and its overrides are not pip's.
         command = [workspace.python, "-m", "pip", "install", "--no-deps", "--require-hashes", "-r", workspace.lock]
     else:
-        command = [uv, "pip", "sync", "--python", workspace.python, "--require-hashes", workspace.lock]
+        command: Command = [uv, "pip", "sync", "--python", workspace.python, "--require-hashes", workspace.lock]
     code, output = run_installer(command)
     if code:
         raise installer_error(output, "The packages")
@@ -165,7 +165,7 @@ def compile_locks(workspace: Workspace, names: Sequence[str] = ()) -> None:
     if uv is None:
         raise SetupError("Only uv can make the lock files", "Install uv.")
     for name in names or LOCKS:
-        command = [uv, "pip", "compile", *_COMPILE, *LOCKS[name], f"{name}.in", "-o", f"{name}.lock"]
+        command: Command = [uv, "pip", "compile", *_COMPILE, *LOCKS[name], f"{name}.in", "-o", f"{name}.lock"]
         code, output = run_installer(command, cwd=workspace.lock.parent)
         if code:
             raise installer_error(output, "The requirements")

@@ -36,6 +36,4 @@ def _look(check: Check, subject: Subject) -> list[Finding]:
     # Whatever a broken package raises when it is imported is the very thing that is looked for.
     except Exception as error:
         name = check.__name__.replace("_", " ")
-        return [
-            Finding(name, "fail", f"looking at it failed: {type(error).__name__}: {error}", "Mend or reinstall it")
-        ]
+        return [Finding(name, "fail", f"looking at it failed: {type(error).__name__}: {error}", "Mend or reinstall it")]

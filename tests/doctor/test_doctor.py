@@ -220,7 +220,7 @@ def test_an_unknown_model_type() -> None:
 @contextmanager
 def _mounted(directory: Path, options: str) -> Iterator[Path]:
     directory.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", directory]
+    command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(directory)]
     if sys.platform != "linux" or subprocess.run(command, capture_output=True).returncode:
         pytest.skip("no file system can be mounted here")
     try:
