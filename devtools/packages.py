@@ -141,7 +141,7 @@ def install_packages(workspace: Workspace, uv: Path | None) -> None:
         # --no-deps: the lock is complete, and its overrides are not pip's.
         command = [workspace.python, "-m", "pip", "install", "--no-deps", "--require-hashes", "-r", workspace.lock]
     else:
-        command: Command = [uv, "pip", "sync", "--python", workspace.python, "--require-hashes", workspace.lock]
+        command = [uv, "pip", "sync", "--python", workspace.python, "--require-hashes", workspace.lock]
     code, output = run_installer(command)
     if code:
         raise installer_error(output, "The packages")
