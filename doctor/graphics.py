@@ -31,9 +31,11 @@ def torch_and_gpu(subject: Subject) -> Iterator[Finding]:
         driver = driver_cuda()
         yield from _driver(driver, cuda, subject)
         if driver is not None and driver[0] >= _major(cuda):
-            yield from _gpus(torch, "cuda", subject)
-    elif torch.accelerator.is_available():
-        yield from _gpus(torch, torch.accelerator.current_accelerator().type, subject)
+            yield from _gpus(torch, "cuda", torch.cuda.device_count() if torch.cuda.is_available() else 0, subject)
+    # torch before 2.6 has no such module.
+    elif hasattr(torch, "accelerator") and torch.accelerator.is_available():
+        kind = torch.accelerator.current_accelerator().type
+        yield from _gpus(torch, kind, torch.accelerator.device_count(), subject)
     else:
         yield _no_gpu(subject, "this torch has no GPU support", "Install a torch that is built for the GPU")
 
@@ -74,14 +76,13 @@ def _driver(driver: tuple[int, int] | None, cuda: str, subject: Subject) -> Iter
     )
 
 
-def _gpus(torch: Any, kind: str, subject: Subject) -> Iterator[Finding]:
-    module = getattr(torch, kind)
-    if not module.is_available() or not module.device_count():
+def _gpus(torch: Any, kind: str, count: int, subject: Subject) -> Iterator[Finding]:
+    if not count:
         yield _no_gpu(
             subject, "the driver shows no GPU to this process", "Look at nvidia-smi and NVIDIA_VISIBLE_DEVICES"
         )
-        return
-    for index in range(module.device_count()):
+    module = getattr(torch, kind)
+    for index in range(count):
         name = module.get_device_name(index) if hasattr(module, "get_device_name") else kind
         try:
             right = torch.ones(64, device=f"{kind}:{index}").sum().item() == 64

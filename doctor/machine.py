@@ -32,7 +32,7 @@ def folders(subject: Subject) -> Iterator[Finding]:
 
 def _folder(directory: Path) -> Finding:
     name = f"folder {directory.name}"
-    directory = next(path for path in (directory, *directory.absolute().parents) if path.is_dir())
+    directory = next((path for path in (directory, *directory.absolute().parents) if path.is_dir()), directory)
     try:
         with tempfile.TemporaryFile(dir=directory) as file:
             file.write(bytes(4096))

@@ -79,7 +79,8 @@ def test_nothing_is_written(tmp_path: Path) -> None:
 
 def test_an_interpreter_without_packages(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path], check=True)
-    code, found = doctor("--model-type", "sdxl", python=tmp_path / "bin" / "python" if os.name != "nt" else tmp_path)
+    python = tmp_path / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+    code, found = doctor("--model-type", "sdxl", python=python)
     assert code == 1
     assert found["requirements"][0]["what"] == "not installed: pydantic, pillow"
     assert found["torch"][0]["level"] == "fail"
