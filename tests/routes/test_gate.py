@@ -23,7 +23,7 @@ def header(name: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {name}-0123456789abcdef"}
 
 
-async def hello(request: web.Request, caller: Caller) -> web.Response:
+async def hello(_: web.Request, caller: Caller) -> web.Response:
     return web.json_response({"caller": caller.name, "admin": caller.is_admin})
 
 
@@ -101,7 +101,7 @@ async def test_admins_are_named() -> None:
     ],
 )
 async def test_errors_become_answers_without_paths(error: Exception, status: int, code: str) -> None:
-    async def failing(request: web.Request, caller: Caller) -> web.Response:
+    async def failing(*_: object) -> web.Response:
         raise error
 
     metrics = Metrics()
