@@ -151,7 +151,8 @@ class TargetApi:
         if code >= 500 or code == HTTPStatus.REQUEST_TIMEOUT:
             raise UnavailableError(
                 f"{name} answered {method} {operation} with HTTP {code}",
-                maybe_accepted=code not in (HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.REQUEST_TIMEOUT),
+                # A gateway does not know what became of the request behind it.
+                maybe_accepted=code in (HTTPStatus.BAD_GATEWAY, HTTPStatus.GATEWAY_TIMEOUT),
                 retry_after_s=asked_s,
             )
         return code, content

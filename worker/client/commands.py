@@ -60,7 +60,7 @@ def status(options: argparse.Namespace) -> int:
 
     async def ask() -> int:
         async with _fleet(options, 1) as fleet:
-            name, found = await _first_that_knows(fleet, options.id, lambda api: api.status(options.id))
+            name, found = await _first_that_knows(fleet, options.id, lambda api: api.status(options.id), options.poll)
             answer = {"id": options.id, "target": name}
             if options.out is None:
                 return await _print_status(answer, found, None)
@@ -75,7 +75,7 @@ def cancel(options: argparse.Namespace) -> int:
 
     async def ask() -> int:
         async with _fleet(options, 1) as fleet:
-            name, state = await _first_that_knows(fleet, options.id, lambda api: api.cancel(options.id))
+            name, state = await _first_that_knows(fleet, options.id, lambda api: api.cancel(options.id), options.poll)
             _print({"id": options.id, "target": name, "status": state})
         return 0
 
@@ -127,9 +127,7 @@ async def _batch(options: argparse.Namespace, items: list[Item], state: BatchSta
         running = len(state.numbers(State.RUNNING))
         if options.cancel_on_interrupt:
             cancelled, failed = await runner.cancel_remote()
-            progress.say(
-                f"Interrupted: {cancelled} of {running} jobs cancelled" + (f", {failed} not" if failed else "")
-            )
+            progress.say(f"Interrupted: {running} jobs sent, {cancelled} cancelled, {failed} could not be")
         else:
             progress.say(f"Interrupted: {running} jobs go on where they are; their results are fetched on resuming")
         return 128 + stop.number
@@ -185,7 +183,9 @@ async def _fleet(
         yield Fleet(apis, in_flight, say or _say, rest)
 
 
-async def _first_that_knows(fleet: Fleet, job_id: str, ask: Callable[[TargetApi], Awaitable[Any]]) -> tuple[str, Any]:
+async def _first_that_knows(
+    fleet: Fleet, job_id: str, ask: Callable[[TargetApi], Awaitable[Any]], poll_s: float
+) -> tuple[str, Any]:
     """The name and answer of the first target that knows the job.
 
     Raises:
@@ -194,15 +194,15 @@ async def _first_that_knows(fleet: Fleet, job_id: str, ask: Callable[[TargetApi]
     """
     for member in fleet.members.values():
         try:
-            return member.name, await _insist(lambda: ask(member.api))  # noqa: B023  (awaited at once)
+            return member.name, await _insist(lambda: ask(member.api), poll_s)  # noqa: B023  (awaited at once)
         except LostError:
             continue
     raise LostError(f"No target knows the job {job_id}; results expire, on RunPod after 30 minutes")
 
 
-async def _insist(ask: Callable[[], Awaitable[Any]]) -> Any:
+async def _insist(ask: Callable[[], Awaitable[Any]], poll_s: float) -> Any:
     """The answer, asked for again where there is none for the moment."""
-    backoff = Backoff(longest_s=10.0)
+    backoff = Backoff(first_s=min(1.0, poll_s), longest_s=10.0)
     for attempt in range(1, _TRIES + 1):
         try:
             return await ask()

@@ -12,6 +12,8 @@ from .backoff import Backoff
 
 # Failures in a row after which a target is rested.
 RESTED_AFTER = 3
+# Failures in a row after which jobs that it may have are sent elsewhere.
+FREED_AFTER = 6
 
 
 @dataclass(eq=False)
@@ -81,9 +83,11 @@ class Fleet:
 
         Args:
             body_bytes: size of the request.
-            only: consider this target alone.
+            only: consider this target alone, as long as there is hope that it answers.
         """
         now = self._clock()
+        if only is not None and self.members[only].failures >= FREED_AFTER:
+            only = None
         able = [
             member
             for member in self.members.values()
@@ -140,6 +144,8 @@ class Fleet:
             if member.failures == RESTED_AFTER:
                 self.say(f"{why}. It gets no new jobs for a while")
             member.idle_until = max(member.idle_until, self._clock() + pause_s)
+        if member.failures == FREED_AFTER:
+            self._notify()
 
     def busy(self, member: Member, asked_s: float | None) -> None:
         """It takes no more for the moment, which is an answer too."""

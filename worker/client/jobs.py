@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import time
 from dataclasses import dataclass, field
 
 from .api import Status, is_final
@@ -15,8 +14,6 @@ from .items import Item
 
 # Submissions of one attempt that got no usable answer, before the item is given up.
 SEND_TRIES = 10
-# Of those, to the same target after an answer was lost: it may have the job, and would know it by its key.
-SAME_TARGET_TRIES = 4
 # What a submission that is on its way gets when the client is told to stop.
 LAST_ANSWER_S = 15.0
 
@@ -64,8 +61,8 @@ async def send(
 ) -> tuple[Member, str]:
     """Submit an item; returns the member that took it, its slot held, and the job's id there.
 
-    A submission whose answer was lost goes to the same target again, with the same key, and elsewhere only after
-    `SAME_TARGET_TRIES`. If it is cancelled on the way it first waits for the answer.
+    A submission whose answer was lost goes to the same target again, with the same key, and elsewhere only when that
+    target does not answer for long. If it is cancelled on the way it first waits for the answer.
 
     Args:
         only: the target that may have it already.
@@ -76,10 +73,12 @@ async def send(
     """
     size = item.body_bytes()
     _check_size(fleet, size)
-    same_target = 0
     for failures in range(1, SEND_TRIES + 1):
         while True:
             member = await fleet.acquire(size, only)
+            if only not in (None, member.name):
+                fleet.say(f"{item.name} goes to {member.name} instead of {only}, which may run it too")
+                only = None
             submission = asyncio.ensure_future(_submit(member, item, key, sending))
             try:
                 return member, await _outlast_cancellation(submission)
@@ -100,13 +99,10 @@ async def send(
             except BaseException:
                 fleet.release(member)
                 raise
-        if not trouble.maybe_accepted and only is None:
+        if trouble.maybe_accepted:
+            only = member.name
+        elif only is None:
             sending.not_accepted()
-        elif same_target < SAME_TARGET_TRIES:
-            same_target, only = same_target + 1, member.name
-        else:
-            fleet.say(f"{item.name} is free to go elsewhere; {member.name} may run it too")
-            same_target, only = 0, None
         await asyncio.sleep(patience.backoff.pause_s(failures))
     raise ItemError(
         "unavailable", f"{SEND_TRIES} submissions got no usable answer, at last: {trouble}", "Run again later"
@@ -124,7 +120,8 @@ async def follow(fleet: Fleet, member: Member, job_id: str, patience: Patience, 
         ItemError: the status is too large to be read.
         TargetError: the target refuses all our requests.
     """
-    started = answered = time.monotonic()
+    clock = asyncio.get_running_loop().time
+    started = answered = clock()
     failures = 0
     pause_s = 0.0 if at_once else patience.next_look_s(0, member.in_flight)
     while True:
@@ -133,19 +130,19 @@ async def follow(fleet: Fleet, member: Member, job_id: str, patience: Patience, 
             status = await member.api.status(job_id)
         except BusyError as error:
             failures += 1
-            answered = time.monotonic()
+            answered = clock()
             pause_s = patience.backoff.pause_s(failures, error.retry_after_s)
         except UnavailableError as error:
             failures += 1
             fleet.failed(member, str(error), error.retry_after_s)
-            if time.monotonic() - answered > patience.unreachable_s:
+            if clock() - answered > patience.unreachable_s:
                 raise LostError(str(error)) from error
             pause_s = patience.backoff.pause_s(failures, error.retry_after_s)
         except RefusedError as error:
             raise ItemError("status_refused", str(error), "Correct the input") from error
         else:
             failures = 0
-            answered = time.monotonic()
+            answered = clock()
             fleet.answered(member)
             if is_final(status):
                 return status
