@@ -26,8 +26,10 @@ _WORTH_AGAIN = frozenset(
         "node_failed", "out_of_memory", "qa_failed", "result_shape", "server_broken", "timed_out", "upload_failed",
     }
 )  # fmt: skip
-_CODE = re.compile(r"\[(\w+)\]")
+_CODE = re.compile(r"\[([a-z0-9_]+)\] ")
 _SHOW_S = 0.5
+# Failures that are told at once.
+_TELL = 5
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,7 @@ class Batch:
         self._rules = rules
         self._counts = state.counts()
         self._todo: deque[int] = deque()
+        self._told = 0
         missing = state.targets_in_use() - set(fleet.members)
         if missing:
             raise UsageError(
@@ -107,6 +110,7 @@ class Batch:
             for task in (*tasks, *watchers):
                 task.cancel()
             await asyncio.gather(*tasks, *watchers, work, return_exceptions=True)
+            self._show()
 
     async def cancel_remote(self) -> tuple[int, int]:
         """Cancel the jobs that were sent and have not ended; returns how many were, and how many could not be."""
@@ -132,29 +136,39 @@ class Batch:
     async def _watch(self) -> None:
         """Show the numbers, and give up where nobody answers."""
         while True:
-            in_flight = sum(member.in_flight for member in self._fleet.members.values())
-            self._progress.show(self._counts[State.DONE], self._failed_count(), in_flight)
+            self._show()
             silence_s = time.monotonic() - self._fleet.last_answer
             if silence_s > self._rules.give_up_s:
                 raise GaveUpError(f"No target has answered for {silence_s:.0f} s")
             await asyncio.sleep(_SHOW_S)
 
+    def _show(self) -> None:
+        in_flight = sum(member.in_flight for member in self._fleet.members.values())
+        self._progress.show(self._counts[State.DONE], self._failed_count(), in_flight)
+
     def _failed_count(self) -> int:
         return self._counts[State.FAILED] + self._counts[State.CANCELLED]
+
+    def _fail(self, number: int, why: Exception, ending: State = State.FAILED) -> State:
+        self._state.failed(number, str(why), ending)
+        self._told += 1
+        if self._told <= _TELL:
+            self._progress.say(f"{self._state.get(number).name}: {why}")
+        if self._told == _TELL:
+            self._progress.say("What else fails is in the report")
+        return ending
 
     async def _work(self) -> None:
         while self._todo:
             number = self._todo.popleft()
-            ending = State.FAILED
             images = 0
             try:
                 images = await self._finish(number)
                 ending = State.DONE
             except (ItemError, _JobFailedError) as error:
-                self._state.failed(number, str(error))
+                ending = self._fail(number, error)
             except _CancelledRemotelyError as error:
-                ending = State.CANCELLED
-                self._state.failed(number, str(error), ending)
+                ending = self._fail(number, error, State.CANCELLED)
             self._counts[ending] += 1
             self._progress.ended(images)
 
@@ -175,6 +189,7 @@ class Batch:
                     raise ItemError(
                         "job_lost", f"its job was lost {record.losses + 1} times, at last: {error}", "Run again later"
                     ) from error
+                self._progress.say(f"{record.name} is sent again: {error}")
                 self._state.again(number, lost=True)
             except _JobFailedError as error:
                 code = _CODE.match(str(error))

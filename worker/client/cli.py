@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sqlite3
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -28,8 +29,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(str(error), 1)
     except OSError as error:
         return _fail(f"{error.filename or 'disk'}: {error.strerror or error}", 1)
+    except sqlite3.Error as error:
+        return _fail(f"the batch's state cannot be written: {error}", 1)
     except ModuleNotFoundError as error:
-        return _fail(f"{error.name} is not installed. pip install aiohttp tqdm", 2)
+        return _fail(f"{error.name} is not installed. pip install 'aiohttp>=3.11' tqdm", 2)
     except KeyboardInterrupt:
         return INTERRUPTED
     return code

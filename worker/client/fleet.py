@@ -125,11 +125,13 @@ class Fleet:
         member.on_trial = False
         self._notify()
 
-    def answered(self, member: Member) -> None:
+    def answered(self, member: Member, *, took_job: bool = False) -> None:
         """It gave a usable answer."""
         if member.failures >= RESTED_AFTER:
             self.say(f"{member.name} answers again")
-        member.failures = member.refusals = 0
+        member.failures = 0
+        if took_job:
+            member.refusals = 0
         self.last_answer = self._clock()
         if member.on_trial:
             member.on_trial = False

@@ -85,13 +85,13 @@ def parse_value(name: str, text: str) -> Any:
     if name in _TEXT_FIELDS:
         return text
     try:
-        return json.loads(text)
+        return json.loads(text, parse_constant=_refuse_constant)
     except ValueError:
         return text
 
 
 def parse_settings(settings: list[str]) -> dict[str, Any]:
-    """``name=value`` arguments to input fields.
+    """``name=value`` arguments to input fields; paths of photos are relative to the working directory.
 
     Raises:
         UsageError: one is not of that form.
@@ -101,7 +101,7 @@ def parse_settings(settings: list[str]) -> dict[str, Any]:
         name, separator, text = setting.partition("=")
         if not separator or not _FIELD_NAME.fullmatch(name):
             raise UsageError(f"--set {setting!r} is not of the form name=value", "Write for example --set num_steps=4")
-        fields[name] = parse_value(name, text)
+        fields[name] = str(Path(text).absolute()) if name in PHOTO_FIELDS else parse_value(name, text)
     return fields
 
 
@@ -178,6 +178,10 @@ def _rows(
             )
         given = {name: parse_value(name, cell) for name, cell in zip(header, row, strict=False) if cell.strip()}
         yield make_item(f"row-{number:05}", {**fields, **given}, file.parent, policy)
+
+
+def _refuse_constant(text: str) -> float:
+    raise ValueError(f"{text} is no JSON")
 
 
 def _unreadable(error: OSError) -> ItemError:

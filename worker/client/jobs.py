@@ -81,7 +81,9 @@ async def send(
                 only = None
             submission = asyncio.ensure_future(_submit(member, item, key, sending))
             try:
-                return member, await _outlast_cancellation(submission)
+                job_id = await _outlast_cancellation(submission)
+                fleet.answered(member, took_job=True)
+                return member, job_id
             except BusyError as error:
                 if only is None:
                     sending.not_accepted()

@@ -9,7 +9,7 @@ import struct
 import subprocess
 import sys
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +29,13 @@ def environment(endpoint: Endpoint | None = None) -> dict[str, str]:
     return {**kept, **variables}
 
 
-def start(arguments: Sequence[str | Path], endpoint: Endpoint | None = None, **env: str) -> subprocess.Popen[str]:
+def start(
+    arguments: Sequence[object], endpoint: Endpoint | None = None, env: Mapping[str, str] | None = None
+) -> subprocess.Popen[str]:
     """``python worker/client ARGUMENTS``."""
     return subprocess.Popen(
         [sys.executable, str(CLIENT), *map(str, arguments)],
-        env={**environment(endpoint), **env},
+        env={**environment(endpoint), **(env or {})},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -42,10 +44,14 @@ def start(arguments: Sequence[str | Path], endpoint: Endpoint | None = None, **e
 
 
 def run(
-    arguments: Sequence[str | Path], endpoint: Endpoint | None = None, *, code: int = 0, **env: str
+    arguments: Sequence[object],
+    endpoint: Endpoint | None = None,
+    *,
+    code: int = 0,
+    env: Mapping[str, str] | None = None,
 ) -> tuple[str, str]:
     """Run it to its end, which must be that exit code; returns what it printed, and what it told the user."""
-    process = start(arguments, endpoint, **env)
+    process = start(arguments, endpoint, env)
     printed, told = process.communicate(timeout=240)
     assert process.returncode == code, told
     return printed, told

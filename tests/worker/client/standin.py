@@ -62,6 +62,15 @@ class Trouble:
     lost: float = 0.0
 
 
+def echo(job: RemoteJob) -> dict[str, Any]:
+    """An output whose one picture is the photo that was sent."""
+    return {
+        "images": [{"filename": "../../x.png", "type": "base64", "data": job.input["user_photo"]}],
+        "seeds": [7],
+        "qa": [{"passed": True, "reasons": []}],
+    }
+
+
 @dataclass
 class Knobs:
     """How the endpoint behaves; may be changed while it runs.
@@ -80,17 +89,8 @@ class Knobs:
     trouble: Trouble = field(default_factory=Trouble)
     retry_after: str | None = None
     held: bool = False
-    judge: Callable[[RemoteJob], str | None] = lambda job: None
-    output: Callable[[RemoteJob], Any] = lambda job: echo(job)
-
-
-def echo(job: RemoteJob) -> dict[str, Any]:
-    """An output whose one picture is the photo that was sent."""
-    return {
-        "images": [{"filename": "../../x.png", "type": "base64", "data": job.input["user_photo"]}],
-        "seeds": [7],
-        "qa": [{"passed": True, "reasons": []}],
-    }
+    judge: Callable[[RemoteJob], str | None] = lambda _: None
+    output: Callable[[RemoteJob], Any] = echo
 
 
 class Endpoint:

@@ -83,6 +83,18 @@ def test_every_trouble_of_a_network(tmp_path: Path) -> None:
     assert sum(row["attempts"] > 1 for row in rows) > 0
 
 
+def test_the_bar_tells_what_is_going_on(tmp_path: Path) -> None:
+    judge = "[photo_no_face] no face"
+    with Endpoint(Knobs(judge=lambda job: judge if int(job.name.split()[1]) > 3 else None)) as endpoint:
+        arguments = ["batch", make_table(tmp_path / "in", 12), "--out", tmp_path / "out", "--endpoint", "abc"]
+        _, told = run([*arguments, "--poll", "0.02"], endpoint, code=1)
+    assert "12/12" in told
+    assert "3 done, 9 failed, 0 in flight" in told
+    assert "images/min" in told
+    assert told.count("[photo_no_face] no face") == 5
+    assert "What else fails is in the report" in told
+
+
 def test_in_flight_is_bounded(tmp_path: Path) -> None:
     with Endpoint(Knobs(looks=(2, 5))) as endpoint:
         arguments = ["batch", make_table(tmp_path / "in", 30), "--out", tmp_path / "out", "--endpoint", "abc", *QUICK]
@@ -193,7 +205,7 @@ def test_failed_jobs_are_retried_unless_the_input_is_at_fault(tmp_path: Path) ->
         assert table[1]["error"] == "'=cmd()"
         run(arguments, endpoint, code=1)
         assert seen["item 2"] == 3
-        endpoint.knobs.judge = lambda job: None
+        endpoint.knobs.judge = lambda _: None
         run([*arguments, "--retry-failed"], endpoint)
     check_all_done(out, 4)
     keys = endpoint.keys_by_name()
@@ -231,6 +243,16 @@ def test_jobs_go_to_the_target_with_the_fewest(tmp_path: Path) -> None:
         run(["batch", make_table(tmp_path / "in", 40), "--out", tmp_path / "out", *servers, *QUICK])
         assert len(fast.accepted) > len(slow.accepted) > 0
         assert slow.most_active == 4
+    check_all_done(tmp_path / "out", 40)
+
+
+def test_a_job_whose_answer_was_lost_is_not_made_on_another_server(tmp_path: Path) -> None:
+    knobs = [Knobs(trouble=Trouble(unanswered=0.25)) for _ in range(2)]
+    with Endpoint(knobs[0], seed=1) as one, Endpoint(knobs[1], seed=2) as other:
+        servers = ["--server", one.server_url, "--server", other.server_url]
+        run(["batch", make_table(tmp_path / "in", 40), "--out", tmp_path / "out", *servers, *QUICK])
+        assert one.requests["run"] + other.requests["run"] > 40
+        assert len(one.accepted) + len(other.accepted) == 40
     check_all_done(tmp_path / "out", 40)
 
 
@@ -281,7 +303,7 @@ def test_without_any_answer_the_batch_stops_and_can_be_resumed(tmp_path: Path) -
 def test_a_wrong_key_stops_the_batch_and_fails_no_item(tmp_path: Path) -> None:
     with Endpoint() as endpoint:
         arguments = ["batch", make_table(tmp_path / "in", 10), "--out", tmp_path / "out", "--endpoint", "abc", *QUICK]
-        _, told = run(arguments, endpoint, code=1, RUNPOD_API_KEY="wrong-key-of-mine")
+        _, told = run(arguments, endpoint, code=1, env={"RUNPOD_API_KEY": "wrong-key-of-mine"})
         assert "endpoint:abc does not accept our key" in told
         assert "10 left" in told
         assert "wrong-key-of-mine" not in told
@@ -349,11 +371,12 @@ def test_a_job_that_somebody_cancels_is_not_sent_again(tmp_path: Path) -> None:
 def test_memory_does_not_grow_with_the_batch(tmp_path: Path) -> None:
     photo = tmp_path / "photo.png"
     photo.write_bytes(png(1, padding=300_000))
+    small = {"type": "base64", "data": "iVBORw0KGgo="}
 
     def peak_mb(count: int) -> float:
         table = tmp_path / f"{count}.csv"
         table.write_text("user_photo,prompt\n" + "".join(f"photo.png,item {row}\n" for row in range(count)))
-        with Endpoint(Knobs(looks=(1, 1), idempotent=False, output=lambda job: {"images": [SMALL]})) as endpoint:
+        with Endpoint(Knobs(looks=(1, 1), idempotent=False, output=lambda _: {"images": [small]})) as endpoint:
             out = tmp_path / f"out-{count}"
             client = start(["batch", table, "--out", out, "--endpoint", "abc", *QUICK], endpoint)
             _, status, usage = os.wait4(client.pid, 0)
@@ -363,7 +386,6 @@ def test_memory_does_not_grow_with_the_batch(tmp_path: Path) -> None:
             assert len(endpoint.accepted) == count
         return usage.ru_maxrss / 1024
 
-    SMALL = {"type": "base64", "data": "iVBORw0KGgo="}
     few, many = peak_mb(100), peak_mb(1000)
     # The photos of the larger batch are 400 MB of requests.
     assert many - few < 20

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from flux_face.tests.worker.client.process import run
-from flux_face.worker.client.capacity import Outcome, Scenario, simulate
+from flux_face.worker.client.capacity import Outcome, Scaler, Scenario, simulate
 
 JOB_S = 6.0
 # Of tens of thousands of jobs and more; the random numbers are always the same.
@@ -141,9 +141,9 @@ def test_fast_starts_are_the_share_that_is_given() -> None:
 
 
 @pytest.mark.parametrize("scaler", ["queue-delay", "request-count"])
-def test_no_load_costs_nothing_without_always_on_workers(scaler: str) -> None:
-    scenario = Scenario(seconds_per_image=6, images_per_hour=0, price_per_s=1, scaler="queue-delay")
-    outcome = simulate(dataclasses.replace(scenario, scaler=scaler))
+def test_no_load_costs_nothing_without_always_on_workers(scaler: Scaler) -> None:
+    scenario = Scenario(seconds_per_image=6, images_per_hour=0, price_per_s=1, scaler=scaler)
+    outcome = simulate(scenario)
     assert outcome.cost == outcome.billed_s == outcome.starts == 0
     assert outcome.cost_per_1000_images is outcome.wait_mean_s is outcome.utilisation is None
     always = simulate(dataclasses.replace(scenario, workers_min=2, price_per_s_active=0.5, hours=3))

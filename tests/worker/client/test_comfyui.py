@@ -14,7 +14,7 @@ from flux_face.tests.routes.conftest import PROFILES
 from flux_face.tests.worker.client.process import QUICK, report, run
 from flux_face.tests.worker.client.standin import API_KEY
 
-COUNT = 12
+COUNT = 8
 
 
 @pytest.fixture
@@ -38,10 +38,11 @@ def test_a_folder_through_the_routes(server: Comfy, tmp_path: Path) -> None:
     for number in range(COUNT):
         Image.new("RGB", (16, 16), (number, 20, 30)).save(photos / f"{number:02}.png")
     (photos / "bad.png").write_bytes(b"no picture")
+    wrong = {"FLUX_FACE_TOKEN": "another-token-of-somebody"}
     token = {"FLUX_FACE_TOKEN": f"{API_KEY}-of-ours"}
     target = ["--server", server.url, *QUICK]
     arguments = ["batch", photos, "--out", tmp_path / "out", *target, "--set", "profile=photo"]
-    _, told = run([*arguments, "--in-flight", "6"], code=1, **token)
+    _, told = run([*arguments, "--in-flight", "6"], code=1, env=token)
     assert f"{COUNT} done, 1 failed" in told
     *rows, bad = report(tmp_path / "out")
     for number, row in enumerate(rows):
@@ -56,11 +57,11 @@ def test_a_folder_through_the_routes(server: Comfy, tmp_path: Path) -> None:
     assert bad["error"].startswith(f"[refused] server:{server.url} refused the job: [photo_format] user_photo: ")
 
     submit = ["submit", "--server", server.url, "--photo", photos / "03.png", "--set", "profile=photo", "--wait"]
-    printed, _ = run([*submit, "--out", tmp_path / "one"], **token)
+    printed, _ = run([*submit, "--out", tmp_path / "one"], env=token)
     (file,) = json.loads(printed)["files"]
     assert (np.asarray(Image.open(tmp_path / "one" / file)) == (3, 20, 30)).all()
 
-    _, told = run(arguments, code=1, FLUX_FACE_TOKEN="another-token-of-somebody")
+    _, told = run(arguments, code=1, env=wrong)
     assert f"{COUNT} done, 1 failed" in told, "a batch that has ended asks nobody"
-    _, told = run(submit, code=1, FLUX_FACE_TOKEN="another-token-of-somebody")
+    _, told = run(submit, code=1, env=wrong)
     assert "does not accept our key ([unauthorised] Authorization: the bearer token is missing or wrong" in told

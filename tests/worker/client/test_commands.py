@@ -24,7 +24,7 @@ def photo(tmp_path: Path) -> Path:
     return file
 
 
-def submit(endpoint: Endpoint, photo: Path, *more: str | Path, code: int = 0) -> dict[str, Any]:
+def submit(endpoint: Endpoint, photo: Path, *more: object, code: int = 0) -> dict[str, Any]:
     arguments = ["submit", "--endpoint", "abc", "--photo", photo, "--prompt", "x", *POLL, *more]
     answer: dict[str, Any] = json.loads(run(arguments, endpoint, code=code)[0])
     return answer
@@ -67,7 +67,7 @@ def test_submit_and_wait_through_trouble(photo: Path, tmp_path: Path) -> None:
 
 
 def test_a_failed_job_is_exit_code_1_with_its_error(photo: Path) -> None:
-    with Endpoint(Knobs(judge=lambda job: "[photo_no_face] no face")) as endpoint:
+    with Endpoint(Knobs(judge=lambda _: "[photo_no_face] no face")) as endpoint:
         assert submit(endpoint, photo, "--wait", code=1)["error"] == "[photo_no_face] no face"
 
 
@@ -119,7 +119,7 @@ def test_wrong_arguments_are_named(tmp_path: Path, arguments: list[str], problem
     assert "Traceback" not in client.stderr
 
 
-def test_no_listener_is_said_in_one_line(photo: Path) -> None:
+def test_no_listener_is_said_in_one_line() -> None:
     _, told = run(["status", "x", "--server", "http://127.0.0.1:9", *POLL], code=1)
     assert "server:http://127.0.0.1:9 cannot be reached" in told
     assert "Traceback" not in told

@@ -24,6 +24,7 @@ from flux_face.worker.client.items import items_of_csv, items_of_folder, make_it
         ("profile", "true", "true"),
         ("tag", "a = b", "a = b"),
         ("size", "[1, 2]", [1, 2]),
+        ("tag", "NaN", "NaN"),
     ],
 )
 def test_values(name: str, text: str, value: Any) -> None:
@@ -31,6 +32,15 @@ def test_values(name: str, text: str, value: Any) -> None:
     assert parsed == value
     assert type(parsed) is type(value)
     assert parse_settings([f"{name}={text}"]) == {name: value}
+
+
+def test_a_photo_for_all_is_relative_to_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("photos/a.png", "target.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(png(1))
+    monkeypatch.chdir(tmp_path)
+    (item,) = items_of_folder(Path("photos"), parse_settings(["target_image=target.png"]), {})
+    assert item.photos["target_image"] == tmp_path / "target.png"
 
 
 @pytest.mark.parametrize("setting", ["prompt", "=4", "a b=4", ""])

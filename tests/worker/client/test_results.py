@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 from pathlib import Path
 from typing import Any
@@ -26,15 +27,18 @@ def link(url: str) -> dict[str, Any]:
     return {"filename": "x.png", "type": "s3_url", "data": url}
 
 
-async def save(folder: Path, output: object, max_bytes: int = 1_000_000) -> dict[str, Any]:
-    async with ResultStore(folder, max_bytes, Backoff(first_s=0.001)) as store:
-        return await store.save(output, "00001-a")
+def save(folder: Path, output: object) -> dict[str, Any]:
+    async def saved() -> dict[str, Any]:
+        async with ResultStore(folder, 1_000_000, Backoff(first_s=0.001)) as store:
+            return await store.save(output, "00001-a")
+
+    return asyncio.run(saved())
 
 
-async def test_pictures_of_every_kind(tmp_path: Path) -> None:
+def test_pictures_of_every_kind(tmp_path: Path) -> None:
     data_uri = {**inline(WEBP), "data": "data:image/webp;base64," + inline(WEBP)["data"]}
     output = {"images": [inline(png(1)), inline(JPEG), data_uri], "generated": [inline(png(2))], "seeds": [1, 2, 3]}
-    result = await save(tmp_path / "new" / "out", output)
+    result = save(tmp_path / "new" / "out", output)
     assert result == {
         "files": ["00001-a_0.png", "00001-a_1.jpg", "00001-a_2.webp", "00001-a_generated_0.png"],
         "seeds": [1, 2, 3],
@@ -45,9 +49,9 @@ async def test_pictures_of_every_kind(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["../../evil.png", "/etc/evil.png", "a\\..\\evil.png", "\0", "C:evil", ".", ""])
-async def test_the_outputs_file_names_are_not_used(tmp_path: Path, name: str) -> None:
+def test_the_outputs_file_names_are_not_used(tmp_path: Path, name: str) -> None:
     folder = tmp_path / "a" / "out"
-    await save(folder, {"images": [inline(png(1), filename=name)]})
+    save(folder, {"images": [inline(png(1), filename=name)]})
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == [folder / "00001-a_0.png"]
 
 
@@ -82,37 +86,37 @@ def test_items_names_are_harmless_in_file_names(name: str) -> None:
         ({"images": [link("/etc/passwd")]}, "result_link"),
     ],
 )
-async def test_an_output_that_cannot_be_used(tmp_path: Path, output: object, code: str) -> None:
+def test_an_output_that_cannot_be_used(tmp_path: Path, output: object, code: str) -> None:
     with pytest.raises(ItemError) as caught:
-        await save(tmp_path, output)
+        save(tmp_path, output)
     assert caught.value.code == code
     assert list(tmp_path.iterdir()) == []
 
 
-async def test_links_are_downloaded_without_the_targets_token(tmp_path: Path) -> None:
+def test_links_are_downloaded_without_the_targets_token(tmp_path: Path) -> None:
     with Endpoint() as endpoint:
         endpoint.files["a.png"] = png(1)
-        result = await save(tmp_path, {"images": [link(f"{endpoint.server_url}/bucket/a.png?signature=s")]})
+        result = save(tmp_path, {"images": [link(f"{endpoint.server_url}/bucket/a.png?signature=s")]})
     assert (tmp_path / result["files"][0]).read_bytes() == png(1)
     assert "Authorization" not in endpoint.file_headers[0]
 
 
-async def test_a_link_that_leads_nowhere_is_tried_a_few_times_and_not_shown(tmp_path: Path) -> None:
+def test_a_link_that_leads_nowhere_is_tried_a_few_times_and_not_shown(tmp_path: Path) -> None:
     with Endpoint() as endpoint:
         with pytest.raises(ItemError) as caught:
-            await save(tmp_path, {"images": [link(f"{endpoint.server_url}/bucket/gone.png?signature=secret")]})
+            save(tmp_path, {"images": [link(f"{endpoint.server_url}/bucket/gone.png?signature=secret")]})
         assert len(endpoint.file_headers) == 4
     assert caught.value.code == "download_failed"
     assert "127.0.0.1 did not hand over a picture (HTTP 403)" in str(caught.value)
     assert "secret" not in str(caught.value)
 
 
-async def test_a_download_is_bounded_and_must_be_a_picture(tmp_path: Path) -> None:
+def test_a_download_is_bounded_and_must_be_a_picture(tmp_path: Path) -> None:
     with Endpoint() as endpoint:
         endpoint.files.update({"large.png": png(1, padding=1_000_000), "page.png": b"<html>"})
         for name, code in (("large.png", "picture_too_large"), ("page.png", "result_shape")):
             with pytest.raises(ItemError) as caught:
-                await save(tmp_path, {"images": [link(f"{endpoint.server_url}/bucket/{name}")]})
+                save(tmp_path, {"images": [link(f"{endpoint.server_url}/bucket/{name}")]})
             assert caught.value.code == code
     assert list(tmp_path.iterdir()) == []
 

@@ -199,6 +199,7 @@ def test_a_busy_target_is_left_alone_for_as_long_as_it_asks() -> None:
         fleet, told = make_fleet(loop)
         first = await fleet.acquire(1)
         fleet.release(first)
+        busy_since = loop.time()
         fleet.busy(first, 50)
         other = fleet.best(1)
         assert other is not None
@@ -207,9 +208,15 @@ def test_a_busy_target_is_left_alone_for_as_long_as_it_asks() -> None:
         start = loop.time()
         assert await fleet.acquire(1) is other
         assert 2 <= loop.time() - start <= 4.1
+        fleet.release(other)
+        fleet.answered(other)
+        fleet.busy(other, None)
+        start = loop.time()
+        assert await fleet.acquire(1) is other
+        assert 4 <= loop.time() - start <= 8.1, "only a job that it takes ends the doubling"
         fleet.busy(other, 100)
         assert await fleet.acquire(1) is first
-        assert loop.time() - start == pytest.approx(50, abs=0.1)
+        assert loop.time() - busy_since == pytest.approx(50, abs=0.1)
         assert told == []
 
     skip_time(test)
