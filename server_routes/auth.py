@@ -1,28 +1,75 @@
-"""Who may call: holders of a bearer token, or, where no token is set, this machine only."""
+"""Who may call: holders of a bearer token, or, where no token is set, this machine only; and from which web pages."""
 
 from __future__ import annotations
 
 import hmac
 import ipaddress
-from collections.abc import Mapping
+from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 from aiohttp import web
 
+from ..nodes.errors import UserInputError
+from .settings import Settings
+
 _FORWARDED = ("Forwarded", "X-Forwarded-For", "X-Real-IP")
+LOCAL = "local"
 
 
-def caller(request: web.Request, tokens: Mapping[str, str]) -> str | None:
-    """The name of the token's holder, ``"local"`` where no token is needed, or None for a stranger."""
-    if not tokens:
-        return "local" if _is_local(request) else None
+@dataclass(frozen=True)
+class Caller:
+    """Who sent a request.
+
+    Attributes:
+        name: of the token, or ``local`` where no token is needed.
+        is_admin: whether all jobs are theirs to see, and downloads theirs to start.
+    """
+
+    name: str
+    is_admin: bool
+
+
+def authorise(request: web.Request, settings: Settings) -> Caller:
+    """The sender.
+
+    Raises:
+        UserInputError: ``unauthorised`` for a stranger, ``origin_refused`` for a web page of another origin.
+    """
+    origin = request.headers.get("Origin")
+    if origin is not None and not _is_own(origin, request) and origin.lower() not in settings.cors_origins:
+        raise UserInputError(
+            "origin_refused",
+            "Origin",
+            "web pages of this origin may not call",
+            "The operator allows origins with FLUX_FACE_CORS_ORIGINS",
+        )
+    if not settings.tokens:
+        if _is_local(request):
+            return Caller(LOCAL, is_admin=True)
+        raise UserInputError(
+            "unauthorised",
+            "Authorization",
+            "without tokens this server takes jobs from its own machine only",
+            "Set FLUX_FACE_API_TOKENS=name:token for ComfyUI and send the token",
+        )
     scheme, _, given = request.headers.get("Authorization", "").partition(" ")
-    if scheme.lower() != "bearer":
-        return None
     found = None
-    for name, token in tokens.items():  # all of them, so that the time tells nothing
+    for name, token in settings.tokens.items():  # all of them, so that the time tells nothing
         if hmac.compare_digest(token.encode(), given.strip().encode(errors="surrogateescape")):
             found = name
-    return found
+    if scheme.lower() != "bearer" or found is None:
+        raise UserInputError(
+            "unauthorised",
+            "Authorization",
+            "the bearer token is missing or wrong",
+            "Send the header Authorization: Bearer <token>",
+        )
+    return Caller(found, is_admin=found in settings.admins)
+
+
+def _is_own(origin: str, request: web.Request) -> bool:
+    """Whether a page of this very server sent it."""
+    return urlsplit(origin).netloc.lower() == request.headers.get("Host", "").lower()
 
 
 def _is_local(request: web.Request) -> bool:

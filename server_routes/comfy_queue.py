@@ -1,10 +1,11 @@
 """ComfyUI's queue, in process. The one module here that touches ComfyUI's private parts:
 
 - ``execution.validate_prompt(prompt_id, prompt, targets)``, a coroutine function;
-- ``PromptServer``: ``prompt_queue``, ``number``, ``sockets``;
+- ``PromptServer``: ``prompt_queue``, ``number``, ``sockets``, ``sockets_metadata``;
 - ``PromptQueue``: ``put`` of a 6-tuple, ``delete_queue_item``, ``interrupt_if_running``, ``get_history``,
   ``delete_history_item``, ``get_current_queue_volatile``;
-- the name of the thread that runs prompts.
+- the name of the thread that runs prompts;
+- the binary message of a preview with metadata: type 4, length of the metadata, metadata as JSON, picture.
 
 ``unsupported`` says which of these are missing or different. Events come as a browser gets them: an object with a web
 socket's two send methods is registered under a client id of our own, so nothing of ComfyUI is patched.
@@ -13,11 +14,13 @@ socket's two send methods is registered under a client id of our own, so nothing
 from __future__ import annotations
 
 import inspect
+import json
 import logging
+import struct
 import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -29,7 +32,7 @@ from ..workflows.profiles import Graph
 log = logging.getLogger(__name__)
 
 EventListener = Callable[[str, str, dict[str, Any]], None]
-"""Called on the event loop with prompt id, event type and event data."""
+"""Called on the event loop with prompt id, event type and event data; a preview's data are its picture and its type."""
 
 _EVENTS = frozenset({"execution_start", "executing", "progress"})
 _QUEUE_METHODS = (
@@ -40,6 +43,10 @@ _QUEUE_METHODS = (
     "delete_history_item",
     "get_current_queue_volatile",
 )
+_SERVER_ATTRIBUTES = ("app", "loop", "number", "routes", "sockets", "sockets_metadata")
+# Numbers in ComfyUI's queue count up by one a prompt, so no prompt of one priority gets among those of the next.
+_PRIORITY_STEP = 1_000_000_000
+_PREVIEW_WITH_METADATA = 4
 
 
 @dataclass(frozen=True)
@@ -83,7 +90,7 @@ class Outcome:
 def unsupported(server: PromptServer) -> list[str]:
     """What this ComfyUI lacks of what we need; empty if it is supported."""
     missing = [f"PromptQueue.{name}" for name in _QUEUE_METHODS if not hasattr(server.prompt_queue, name)]
-    missing += [f"PromptServer.{name}" for name in ("number", "sockets", "routes", "loop") if not hasattr(server, name)]
+    missing += [f"PromptServer.{name}" for name in _SERVER_ATTRIBUTES if not hasattr(server, name)]
     validate = getattr(execution, "validate_prompt", None)
     if not inspect.iscoroutinefunction(validate) or len(inspect.signature(validate).parameters) != 3:
         missing.append("execution.validate_prompt(prompt_id, prompt, targets)")
@@ -99,10 +106,12 @@ class ComfyQueue:
         self._client_id = f"flux-face-{uuid.uuid4()}"
         self._worker: threading.Thread | None = None
         server.sockets[self._client_id] = _EventTap(listener)
+        # Else ComfyUI sends previews that do not say whose they are.
+        server.sockets_metadata[self._client_id] = {"feature_flags": {"supports_preview_metadata": True}}
 
-    async def validate(self, prompt_id: str, graph: Graph, output_node: str) -> list[Refusal]:
-        """ComfyUI's own validation of the output node and all that it needs: its findings, none if it may run."""
-        _, error, _, node_errors = await execution.validate_prompt(prompt_id, graph, [output_node])
+    async def validate(self, prompt_id: str, graph: Graph, output_nodes: Sequence[str]) -> list[Refusal]:
+        """ComfyUI's own validation of the output nodes and all that they need: its findings, none if it may run."""
+        _, error, _, node_errors = await execution.validate_prompt(prompt_id, graph, list(output_nodes))
         refusals = []
         for node_id, found in node_errors.items():
             for finding in found["errors"]:
@@ -121,12 +130,25 @@ class ComfyQueue:
             refusals.append(Refusal(error["type"], extra.get("node_id"), extra.get("class_type"), None, None))
         return refusals
 
-    def put(self, prompt_id: str, graph: Graph, output_node: str) -> None:
-        """Queue a validated graph, to run the output node and all that it needs."""
-        number = self._server.number
+    def put(self, prompt_id: str, graph: Graph, output_nodes: Sequence[str], *, priority: int, preview: bool) -> int:
+        """Queue a validated graph, to run the output nodes and all that they need.
+
+        Args:
+            prompt_id: names it from now on.
+            graph: the validated graph.
+            output_nodes: where it ends.
+            priority: 0 is that of the web page's prompts; higher runs first.
+            preview: whether samplers show what they are doing.
+
+        Returns:
+            Its place: prompts with smaller numbers run first.
+        """
+        number: int = self._server.number - priority * _PRIORITY_STEP
         self._server.number += 1
-        extra_data = {"client_id": self._client_id, "create_time": int(time.time() * 1000)}
-        self._queue.put((number, prompt_id, graph, extra_data, [output_node], {}))
+        extra_data: dict[str, Any] = {"client_id": self._client_id, "create_time": int(time.time() * 1000)}
+        extra_data["preview_method"] = "latent2rgb" if preview else "none"
+        self._queue.put((number, prompt_id, graph, extra_data, list(output_nodes), {}))
+        return number
 
     def cancel(self, prompt_id: str) -> bool:
         """Take a waiting prompt out of the queue: True. Interrupt a running one, which ends a little later: False.
@@ -179,10 +201,19 @@ class _EventTap:
     async def send_json(self, message: dict[str, Any]) -> None:
         data = message["data"]
         if message["type"] in _EVENTS and isinstance(data.get("prompt_id"), str):
-            try:
-                self._listener(data["prompt_id"], message["type"], data)
-            except Exception:  # it would end ComfyUI's loop that sends messages to everybody
-                log.exception("Flux Face: an event of ComfyUI could not be handled")
+            self._tell(data["prompt_id"], message["type"], data)
 
     async def send_bytes(self, message: bytes) -> None:
-        """Previews: nobody asked for them."""
+        """Previews; other binary messages do not say whose they are."""
+        kind, length = struct.unpack_from(">II", message)
+        if kind != _PREVIEW_WITH_METADATA:
+            return
+        metadata = json.loads(bytes(message[8 : 8 + length]))
+        data = {"image": bytes(message[8 + length :]), "image_type": metadata["image_type"]}
+        self._tell(metadata["prompt_id"], "preview", data)
+
+    def _tell(self, prompt_id: str, kind: str, data: dict[str, Any]) -> None:
+        try:
+            self._listener(prompt_id, kind, data)
+        except Exception:  # it would end ComfyUI's loop that sends messages to everybody
+            log.exception("Flux Face: an event of ComfyUI could not be handled")

@@ -1,4 +1,4 @@
-"""Finished pictures to base64 files that say what they are: made by AI, from this seed, with this verdict.
+"""Finished pictures to files that say what they are: made by AI, from this seed, with this verdict.
 
 The mark is XMP with IPTC's digital source type (https://cv.iptc.org/newscodes/digitalsourcetype/), in PNG, JPEG and
 WebP alike. The user's photo and prompt are never part of it.
@@ -6,9 +6,9 @@ WebP alike. The user's photo and prompt are never part of it.
 
 from __future__ import annotations
 
-import base64
 import io
 import json
+from dataclasses import dataclass, field
 from typing import Any
 from xml.sax.saxutils import quoteattr
 
@@ -22,22 +22,39 @@ _JPEG_XMP_HEADER = b"http://ns.adobe.com/xap/1.0/\x00"
 _EXTENSIONS: dict[OutputFormat, str] = {"png": "png", "jpeg": "jpg", "webp": "webp"}
 
 
+@dataclass(frozen=True)
+class Picture:
+    """A finished picture's file.
+
+    Attributes:
+        filename: without folders.
+        content_type: its media type.
+        data: the file; empty once it was uploaded.
+        link: where it was uploaded to, or None.
+    """
+
+    filename: str
+    content_type: str
+    data: bytes = field(repr=False)
+    link: str | None = None
+
+
 def encode_image(
     image: torch.Tensor,
     stem: str,
     output_format: OutputFormat,
     quality: int,
-    seed: int,
+    seed: int | None,
     verdict: dict[str, Any] | None,
-) -> dict[str, str]:
-    """One picture in the shape that worker-comfyui returns. Slow: call it off the event loop.
+) -> Picture:
+    """One picture as a file. Slow: call it off the event loop.
 
     Args:
         image: float ``[H, W, 3]``, 0..1.
         stem: file name without extension.
         output_format: of the file.
         quality: 1..100, for JPEG and WebP.
-        seed: for the metadata.
+        seed: for the metadata; None where it is not known.
         verdict: for the metadata; None where there was no QA.
     """
     pixels = image.detach().clamp(0, 1).mul(255).round().to(device="cpu", dtype=torch.uint8).numpy()
@@ -54,15 +71,11 @@ def encode_image(
         picture.save(buffer, "JPEG", quality=quality, extra=segment)
     else:
         picture.save(buffer, "WEBP", quality=quality, xmp=xmp)
-    return {
-        "filename": f"{stem}.{_EXTENSIONS[output_format]}",
-        "type": "base64",
-        "data": base64.b64encode(buffer.getbuffer()).decode("ascii"),
-    }
+    return Picture(f"{stem}.{_EXTENSIONS[output_format]}", f"image/{output_format}", buffer.getvalue())
 
 
-def _xmp(seed: int, verdict: dict[str, Any] | None) -> bytes:
-    note: dict[str, Any] = {"seed": seed}
+def _xmp(seed: int | None, verdict: dict[str, Any] | None) -> bytes:
+    note: dict[str, Any] = {} if seed is None else {"seed": seed}
     if verdict is not None:  # without its measurements: they describe a person
         codes = [reason["code"] for reason in verdict["reasons"]]
         note["verdict"] = {"passed": verdict["passed"], "score": verdict["score"], "reasons": codes}

@@ -1,16 +1,24 @@
-"""The job table: what RunPod's clients see of a job, bounded in number, bytes and time."""
+"""One job, and the jobs in memory: those that wait or run, and the pictures of finished ones, within bounds.
+
+What outlives the memory is in the job table on disk (``store``).
+"""
 
 from __future__ import annotations
 
 import asyncio
-import time
+import base64
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
-from .request import JobRequest
+from .clock import now
+from .encode import Picture
+from .request import ImagesAs, JobRequest
 from .settings import Limits
+
+BASE = "/flux-face/v1"
 
 
 class State(str, Enum):
@@ -25,39 +33,68 @@ class State(str, Enum):
 
     @property
     def is_final(self) -> bool:
-        """Whether a job in this state never changes again."""
+        """Whether a job in this state has ended; only a retry makes it run again."""
         return self not in (State.IN_QUEUE, State.IN_PROGRESS)
+
+
+FINAL_STATES = tuple(state for state in State if state.is_final)
+
+Pictures = Mapping[str, tuple[Picture, ...]]
+"""``images`` and perhaps ``generated``."""
 
 
 @dataclass(eq=False)
 class Job:
-    """One job. Changed on the event loop only; times are seconds of ``time.monotonic``.
+    """One job. Changed on the event loop only; times are of ``clock.now``.
 
     Attributes:
         id: ours, and the prompt id in ComfyUI's queue.
-        request: without its photos, which only the handoff holds.
+        caller: name of the token that sent it.
+        profile: name of its graph.
+        request: what it runs; None for a job of which only the record is left.
+        priority: higher runs first.
+        images_as: how the pictures are returned.
+        webhook: address that is told of its end.
+        idempotency_key: the client's name for this submission.
+        digest: of what was submitted, to tell a repetition from another request under the same key.
+        runs: how often its graph was started.
+        number: its place in ComfyUI's queue, smaller first.
         ending: the state that a cancellation or time limit wants the job to end in once ComfyUI lets go of it.
+        ended: whether its end is decided; the state turns final once that is on record.
         graph_done: when ComfyUI was finished and encoding began.
-        output: RunPod's ``output``.
+        report: RunPod's ``output`` without the pictures.
+        pictures: the encoded results; None where there are none, or none any more.
         error: one line with a code in brackets first.
-        progress: the running node and its step, as last reported.
+        progress: the running node, its step and the attempt, as last reported.
+        preview: the latest picture of a sampler, as a data URI.
         node_seconds: node id of the profile -> time spent in it, its retries included.
         changed: set, and replaced by a new one, whenever the job changes.
         done: set once the state is final.
     """
 
-    request: JobRequest
+    caller: str
+    profile: str
+    request: JobRequest | None
     id: str = field(default_factory=lambda: str(uuid.uuid4()))
+    priority: int = 0
+    images_as: ImagesAs = "base64"
+    webhook: str | None = None
+    idempotency_key: str | None = None
+    digest: str = ""
+    runs: int = 0
+    number: int = 0
     state: State = State.IN_QUEUE
-    created: float = field(default_factory=time.monotonic)
+    created: float = field(default_factory=now)
     started: float | None = None
     graph_done: float | None = None
     finished: float | None = None
     ending: State | None = None
-    output: dict[str, Any] | None = None
-    output_bytes: int = 0
+    ended: bool = False
+    report: dict[str, Any] | None = None
+    pictures: Pictures | None = None
     error: str | None = None
     progress: dict[str, Any] = field(default_factory=dict)
+    preview: str | None = None
     node_seconds: dict[str, float] = field(default_factory=dict)
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     done: asyncio.Event = field(default_factory=asyncio.Event)
@@ -70,35 +107,80 @@ class Job:
     @property
     def delay_ms(self) -> int:
         """Time in the queue so far, or until it started or ended."""
-        return _ms(self.created, self.started or self.finished or time.monotonic())
+        return _ms(self.created, self.started or self.finished or now())
 
     @property
     def execution_ms(self) -> int | None:
         """Time from start to end, or to now; None if it never started."""
-        return None if self.started is None else _ms(self.started, self.finished or time.monotonic())
+        return None if self.started is None else _ms(self.started, self.finished or now())
+
+    @property
+    def held_bytes(self) -> int:
+        """What it keeps in memory: photos and pictures."""
+        photos = self.request.photos.values() if self.request is not None else ()
+        pictures = (picture for group in (self.pictures or {}).values() for picture in group)
+        return sum(map(len, photos)) + sum(len(picture.data) for picture in pictures)
+
+    def summary(self) -> dict[str, Any]:
+        """What a list of jobs says of it."""
+        summary: dict[str, Any] = {
+            "id": self.id,
+            "status": self.state.value,
+            "profile": self.profile,
+            "created": round(self.created, 3),
+            "delayTime": self.delay_ms,
+            "passed": self._passed(),
+        }
+        if self.execution_ms is not None:
+            summary["executionTime"] = self.execution_ms
+        if self.error is not None:
+            summary["error"] = self.error
+        return summary
 
     def to_json(self) -> dict[str, Any]:
-        """RunPod's status object."""
+        """RunPod's status object. Encodes the pictures: call it off the event loop."""
         status: dict[str, Any] = {"id": self.id, "status": self.state.value, "delayTime": self.delay_ms}
         if self.execution_ms is not None:
             status["executionTime"] = self.execution_ms
         if self.state is State.IN_PROGRESS and self.progress:
             status["output"] = {"progress": self.progress}
-        if self.output is not None:
-            status["output"] = self.output
         if self.error is not None:
             status["error"] = self.error
+        if self.state is State.COMPLETED:
+            gone = self.pictures is None and self.images_as != "none"
+            pictures: Pictures = {"images": ()} if gone else self.pictures or {}
+            entries = {name: [self._entry(picture) for picture in group] for name, group in pictures.items()}
+            status["output"] = {**entries, **(self.report or {})}
+            if gone:
+                status["error"] = (
+                    "[result_gone] job: its pictures are not kept any longer, or were in memory when the server "
+                    "stopped. Send it again"
+                )
         return status
+
+    def _entry(self, picture: Picture) -> dict[str, str]:
+        """A picture in the shape that worker-comfyui returns."""
+        if picture.link is not None:
+            return {"filename": picture.filename, "type": "s3_url", "data": picture.link}
+        if self.images_as == "url":
+            return {"filename": picture.filename, "type": "url", "data": f"{BASE}/image/{self.id}/{picture.filename}"}
+        return {
+            "filename": picture.filename,
+            "type": "base64",
+            "data": base64.b64encode(picture.data).decode("ascii"),
+        }
+
+    def _passed(self) -> int | None:
+        """How many of its pictures passed QA; None without QA."""
+        verdicts = (self.report or {}).get("qa")
+        return None if verdicts is None else sum(bool(verdict["passed"]) for verdict in verdicts)
 
 
 class JobTable:
-    """All jobs that can be asked for. Used on the event loop only.
+    """The jobs in memory. Used on the event loop only.
 
     Attributes:
-        counts: jobs that have ended, by state.
-        queue_seconds: how long they waited, together.
-        execution_seconds: how long they ran, together.
-        result_bytes: size of the encoded pictures that are kept.
+        counts: jobs that have ended since the start, by state.
     """
 
     def __init__(self, limits: Limits) -> None:
@@ -106,57 +188,66 @@ class JobTable:
         self._active: dict[str, Job] = {}
         self._finished: dict[str, Job] = {}  # oldest end first
         self.counts: dict[State, int] = dict.fromkeys(State, 0)
-        self.queue_seconds = 0.0
-        self.execution_seconds = 0.0
-        self.result_bytes = 0
 
     def add(self, job: Job) -> None:
-        """Enter a waiting job."""
+        """Enter a waiting job; one that had ended begins anew."""
+        self._finished.pop(job.id, None)
         self._active[job.id] = job
 
     def get(self, job_id: str) -> Job | None:
-        """The job, or None if it is unknown or its result has expired."""
+        """The job, or None if it is not in memory."""
         return self._active.get(job_id) or self._finished.get(job_id)
 
     def active(self) -> tuple[Job, ...]:
         """Waiting and running jobs, in order of arrival."""
         return tuple(self._active.values())
 
-    def all(self) -> tuple[Job, ...]:
-        """Every job that can be asked for: the active ones, then the finished, oldest first."""
-        return (*self._active.values(), *self._finished.values())
+    def finished(self) -> tuple[Job, ...]:
+        """Finished jobs that are still in memory, the latest end first."""
+        return tuple(reversed(self._finished.values()))
 
     def position(self, job: Job) -> int:
-        """How many jobs of ours are before it; 0 if it runs, is next or has ended."""
+        """How many jobs of ours run before it, the running one included; 0 if it runs or has ended."""
         if job.state is not State.IN_QUEUE:
             return 0
-        return list(self._active).index(job.id)
+        return sum(other.state is State.IN_PROGRESS or other.number < job.number for other in self._active.values())
 
-    def end(self, job: Job, state: State) -> None:
-        """Make the state final, wake whoever waits, and forget the oldest results beyond the limits."""
-        job.state = state
-        job.finished = time.monotonic()
-        self.counts[state] += 1
+    @property
+    def waiting_bytes(self) -> int:
+        """Photos of jobs that wait or run."""
+        return sum(job.held_bytes for job in self._active.values())
+
+    @property
+    def result_bytes(self) -> int:
+        """Pictures, and photos for a retry, of finished jobs."""
+        return sum(job.held_bytes for job in self._finished.values())
+
+    def end(self, job: Job) -> None:
+        """Move a job whose state is final to the finished ones and wake whoever waits."""
+        self.counts[job.state] += 1
         del self._active[job.id]
         self._finished[job.id] = job
-        self.queue_seconds += job.delay_ms / 1000
-        self.execution_seconds += (job.execution_ms or 0) / 1000
-        self.result_bytes += job.output_bytes
         job.done.set()
         job.notify()
-        self.expire()
 
-    def expire(self) -> None:
-        """Forget finished jobs that are too old, too many or too large together; the newest always stays."""
-        too_old = time.monotonic() - self._limits.result_seconds
-        while self._finished:
-            oldest = next(iter(self._finished.values()))
-            beyond = len(self._finished) > self._limits.max_results or self.result_bytes > self._limits.max_result_bytes
-            expired = oldest.finished is not None and oldest.finished < too_old
+    def expire(self) -> list[str]:
+        """Forget finished jobs that are too old, too many or too large together; the newest always stays.
+
+        Returns:
+            Their ids: the record of them stays in the job table, their pictures do not.
+        """
+        too_old = now() - self._limits.result_seconds
+        total = self.result_bytes
+        gone = []
+        for job in list(self._finished.values()):
+            beyond = len(self._finished) > self._limits.max_results or total > self._limits.max_result_bytes
+            expired = job.finished is not None and job.finished < too_old
             if not expired and (not beyond or len(self._finished) == 1):
-                return
-            del self._finished[oldest.id]
-            self.result_bytes -= oldest.output_bytes
+                break
+            del self._finished[job.id]
+            total -= job.held_bytes
+            gone.append(job.id)
+        return gone
 
 
 def _ms(start: float, end: float) -> int:

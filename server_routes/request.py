@@ -1,7 +1,8 @@
 """What a client may ask for: parsed strictly, checked against the limits, every mistake named.
 
-The numbers are checked against the profile that the request chooses, so a request is complete after ``parse``:
-every field that the profile's graph takes has a value.
+``parse`` turns a submission into a draft, whose photos may still have to be fetched; ``Draft.complete`` checks the
+photos and makes it a request that can be run. The numbers are checked against the profile that the request chooses, so
+a request is complete: every field that the profile's graph takes has a value.
 """
 
 from __future__ import annotations
@@ -11,18 +12,24 @@ import binascii
 import json
 import re
 import secrets
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NoReturn
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ..nodes.errors import UserInputError
+from ..nodes.job.handoff import parse_photo_reference
 from ..nodes.job.photo import PhotoLimits, check_photo
-from ..workflows.profiles import Profile
-from .settings import MOST_ATTEMPTS, Limits
+from ..workflows.profiles import Profile, is_api_format
+from ..workflows.raw_graph import RawGraphError, adopt, image_field
+from .addresses import check_webhook_url
+from .bodies import Submission
+from .settings import MOST_ATTEMPTS, Limits, Settings
+from .validation import raise_first
 
 OutputFormat = Literal["png", "jpeg", "webp"]
+ImagesAs = Literal["base64", "url", "s3", "none"]
 PHOTO_FIELDS = ("user_photo", "target_image")
 _GRAPH_FIELDS = (
     "prompt",
@@ -34,9 +41,21 @@ _GRAPH_FIELDS = (
     "max_attempts",
     "several_faces_in_photo",
 )
-_MAX_SEED = 2**64 - 1
-_SIDE_STEP = 16  # a Flux latent is 1/8 of the image and is cut into 2x2 patches
+MAX_SEED = 2**64 - 1
+SIDE_STEP = 16  # a Flux latent is 1/8 of the image and is cut into 2x2 patches
+MAX_PRIORITY = 10
+_MAX_RAW_IMAGES = 16
 _DATA_URI = re.compile(r"data:image/[a-z0-9.+-]+;base64,", re.IGNORECASE)
+_PHOTO = "base64, a data URI or, where the server allows it, an https address of a PNG, JPEG or WebP image"
+
+
+class NamedImage(BaseModel):
+    """A picture for the LoadImage nodes of a request's own graph that mention its name."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+    name: str = Field(min_length=1, max_length=200)
+    image: str = Field(description=_PHOTO)
 
 
 class JobInput(BaseModel):
@@ -44,20 +63,36 @@ class JobInput(BaseModel):
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
-    user_photo: str | None = None
-    target_image: str | None = None
-    prompt: str | None = None
-    num_steps: int | None = None
-    batch_size: int | None = None
-    width: int | None = None
-    height: int | None = None
-    seed: int | None = None
-    profile: str | None = None
-    max_attempts: int | None = None
-    several_faces_in_photo: Literal["error", "largest"] | None = None
-    output_format: OutputFormat = "png"
-    quality: int = 90
-    include_generated: bool = False
+    user_photo: str | None = Field(default=None, description=f"The face: {_PHOTO} that shows exactly one.")
+    target_image: str | None = Field(default=None, description=f"The picture that gets the face: {_PHOTO}.")
+    prompt: str | None = Field(default=None, description="What the portrait shows.")
+    num_steps: int | None = Field(default=None, description="Sampling steps; the profile's own if left out.")
+    batch_size: int | None = Field(default=None, description="Pictures to make; the profile's own number if left out.")
+    width: int | None = Field(default=None, description="Pixels, a multiple of 16.")
+    height: int | None = Field(default=None, description="Pixels, a multiple of 16.")
+    seed: int | None = Field(
+        default=None, description="Of the first attempt; by chance if left out. The result names it."
+    )
+    profile: str | None = Field(default=None, description="Which graph runs; GET /profiles lists them.")
+    max_attempts: int | None = Field(default=None, description="The most attempts per picture, the first included.")
+    several_faces_in_photo: Literal["error", "largest"] | None = Field(
+        default=None, description="Whether a photo with several faces is refused or its largest face taken."
+    )
+    output_format: OutputFormat = Field(default="png", description="File format of the pictures.")
+    quality: int = Field(default=90, description="Of JPEG and WebP, 1 to 100.")
+    images_as: ImagesAs | None = Field(
+        default=None,
+        description="How pictures are returned: inside the answer as base64, which is the default, as addresses on "
+        "this server, uploaded to S3-compatible storage, or not at all.",
+    )
+    include_generated: bool = Field(default=False, description="Return the pictures before the swap too.")
+    preview: bool = Field(default=False, description="Send the sampler's previews to the job's stream.")
+    workflow: dict[str, Any] | None = Field(
+        default=None, description="A whole graph in API format, where the server allows it, as worker-comfyui takes it."
+    )
+    images: list[NamedImage] | None = Field(
+        default=None, description="The pictures that the workflow's LoadImage nodes name."
+    )
 
 
 class Policy(BaseModel):
@@ -65,8 +100,10 @@ class Policy(BaseModel):
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
-    executionTimeout: int | None = None  # noqa: N815  (RunPod's name on the wire)
-    ttl: int | None = None
+    executionTimeout: int | None = Field(default=None, description="Longest running time.")  # noqa: N815  (RunPod's name)
+    ttl: int | None = Field(default=None, description="Longest time from submission to the end.")
+    lowPriority: bool = Field(default=False, description="The same as priority -1.")  # noqa: N815  (RunPod's name)
+    priority: int = Field(default=0, description="From -10 to 10; higher runs first.")
 
 
 class Body(BaseModel):
@@ -76,6 +113,20 @@ class Body(BaseModel):
 
     input: JobInput
     policy: Policy = Policy()
+    webhook: str | None = Field(default=None, description="https address that gets the finished job's status by POST.")
+
+
+@dataclass(frozen=True)
+class Defaults:
+    """What a route takes for granted where a request does not say.
+
+    Attributes:
+        profile: the profile, given the names of the photos that were sent.
+        images_as: how pictures are returned.
+    """
+
+    profile: Callable[[Collection[str]], str]
+    images_as: ImagesAs = "base64"
 
 
 @dataclass(frozen=True)
@@ -84,72 +135,153 @@ class JobRequest:
 
     Attributes:
         profile: the graph to run.
-        values: what goes into the graph, by request field; all that the profile binds but photo and job id.
+        values: what goes into the graph, by request field; all that the profile binds but photos and job id.
         photos: the encoded pictures by request field, checked; those that the profile takes.
-        seed: the seed of the first attempt.
+        seed: the seed of the first attempt; None for a request's own graph, whose seeds are in it.
         output_format: of the returned images.
         quality: 1..100, for JPEG and WebP.
+        images_as: how they are returned.
         include_generated: whether to return the images before the swap too.
+        preview: whether to hand on the sampler's previews.
         execution_seconds: longest time of running.
         ttl_seconds: longest time from submission to the end.
+        priority: higher runs first.
+        webhook: address that is told of the end, or None.
+        workflow: the request's own graph where ``profile`` was made of one.
     """
 
     profile: Profile
     values: Mapping[str, Any]
-    photos: Mapping[str, bytes]
-    seed: int
+    photos: Mapping[str, bytes] = field(repr=False)
+    seed: int | None
     output_format: OutputFormat
     quality: int
+    images_as: ImagesAs
     include_generated: bool
+    preview: bool
     execution_seconds: float
     ttl_seconds: float
+    priority: int
+    webhook: str | None
+    workflow: Mapping[str, Any] | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """All but the photos, and of the profile the name."""
+        kept = {name: getattr(self, name) for name in self.__dataclass_fields__ if name not in ("profile", "photos")}
+        return {**kept, "profile": self.profile.name}
+
+    @classmethod
+    def from_json(
+        cls, kept: Mapping[str, Any], photos: Mapping[str, bytes], profiles: Mapping[str, Profile]
+    ) -> JobRequest:
+        """What ``to_json`` kept, with its photos.
+
+        Raises:
+            UserInputError: ``profile_unknown``: the profile is not there any more.
+        """
+        if kept["workflow"] is not None:
+            profile = _adopt(kept["workflow"], [name.removeprefix(image_field("")) for name in photos])
+        else:
+            profile = _choose_profile(kept["profile"], profiles)
+        return cls(**{**kept, "profile": profile, "photos": photos})
 
 
-def parse(body: bytes, profiles: Mapping[str, Profile], default_profile: str, limits: Limits) -> JobRequest:
-    """A body as received to a request that can be run. Decodes the photo once: call it off the event loop.
+@dataclass(frozen=True)
+class Draft:
+    """A request whose photos are not checked yet.
+
+    Attributes:
+        request: all the rest.
+        photos: by request field: base64 text, a data URI, an https address, or the file's bytes.
+    """
+
+    request: JobRequest
+    photos: Mapping[str, str | bytes] = field(repr=False)
+
+    @property
+    def addresses(self) -> dict[str, str]:
+        """The photos that have to be fetched, by request field."""
+        return {name: text for name, text in self.photos.items() if isinstance(text, str) and _is_address(text)}
+
+    def complete(self, fetched: Mapping[str, bytes], limits: Limits) -> JobRequest:
+        """Decode and check the photos. Slow: call it off the event loop.
+
+        Args:
+            fetched: the files behind ``addresses``.
+            limits: for the photos.
+
+        Raises:
+            UserInputError: a photo that cannot be used.
+        """
+        photos = {}
+        for name, source in {**self.photos, **fetched}.items():
+            data = source if isinstance(source, bytes) else _decode_base64(name, source, limits)
+            check_photo(data, PhotoLimits(limits.max_photo_bytes, limits.max_photo_pixels), name)
+            photos[name] = data
+        return replace(self.request, photos=photos)
+
+
+def parse(submission: Submission, profiles: Mapping[str, Profile], defaults: Defaults, settings: Settings) -> Draft:
+    """A submission to a draft. Parses megabytes of JSON: call it off the event loop.
 
     Raises:
-        UserInputError: anything that is wrong with it.
+        UserInputError: anything that is wrong with it, but for its photos.
     """
-    parsed = _parse_body(body)
-    given = parsed.input
-    profile = _choose_profile(given.profile, profiles, default_profile)
-    _refuse_unused(given, profile)
-    execution_ms = _policy_ms("executionTimeout", parsed.policy.executionTimeout, limits.job_seconds)
-    ttl_ms = _policy_ms("ttl", parsed.policy.ttl, limits.ttl_seconds)
+    limits = settings.limits
+    body = _parse_body(submission)
+    given = body.input
+    sources: dict[str, str | bytes | None] = {name: getattr(given, name) for name in PHOTO_FIELDS}
+    sources.update(_files(given, submission.files))
+    if given.workflow is not None:
+        profile = _raw_profile(given, sources, settings)
+    else:
+        sent = [name for name, source in sources.items() if source is not None]
+        profile = _choose_profile(given.profile or defaults.profile(sent), profiles)
+        if given.images is not None:
+            _refuse_field("images", profile)
+    _refuse_unused(given, sources, profile)
+    photos = _required_photos(profile, sources, settings)
+    execution_ms = _policy_ms("executionTimeout", body.policy.executionTimeout, limits.job_seconds)
+    ttl_ms = _policy_ms("ttl", body.policy.ttl, limits.ttl_seconds)
+    _check_range("policy.priority", body.policy.priority, -MAX_PRIORITY, MAX_PRIORITY)
     _check_range("quality", given.quality, 1, 100)
+    images_as = given.images_as or defaults.images_as
+    if images_as == "s3" and settings.storage is None:
+        raise UserInputError(
+            "storage_missing", "images_as", "this server has no storage to upload to", "Use base64 or url"
+        )
+    if body.webhook is not None:
+        if not settings.webhook_secrets:
+            raise UserInputError(
+                "webhook_off", "webhook", "this server has no secret to sign webhooks with", "Ask for the status"
+            )
+        check_webhook_url(body.webhook, settings.addresses)
     seed = secrets.randbits(32) if given.seed is None else given.seed
-    _check_range("seed", seed, 0, _MAX_SEED)
-
-    values: dict[str, Any] = {"seed": seed} if "seed" in profile.bindings else {}
-    for field, default in profile.defaults.items():
-        value = getattr(given, field)
-        values[field] = default if value is None else value
-    _check_sizes(values, limits)
-    if given.several_faces_in_photo is not None:
-        values["several_faces_in_photo"] = given.several_faces_in_photo
-    if "prompt" in profile.bindings:
-        values["prompt"] = _check_prompt(given.prompt, limits)
-    return JobRequest(
-        profile=profile,
-        values=values,
-        photos={
-            field: _decode_photo(field, getattr(given, field), limits)
-            for field in PHOTO_FIELDS
-            if field in profile.bindings
-        },
-        seed=seed,
-        output_format=given.output_format,
-        quality=given.quality,
-        include_generated=given.include_generated,
-        execution_seconds=execution_ms / 1000,
-        ttl_seconds=ttl_ms / 1000,
+    _check_range("seed", seed, 0, MAX_SEED)
+    return Draft(
+        JobRequest(
+            profile=profile,
+            values=_values(given, profile, seed, limits),
+            photos={},
+            seed=None if given.workflow is not None else seed,
+            output_format=given.output_format,
+            quality=given.quality,
+            images_as=images_as,
+            include_generated=given.include_generated,
+            preview=given.preview,
+            execution_seconds=execution_ms / 1000,
+            ttl_seconds=ttl_ms / 1000,
+            priority=body.policy.priority or -int(body.policy.lowPriority),
+            webhook=body.webhook,
+            workflow=given.workflow,
+        ),
+        photos,
     )
 
 
-def _parse_body(body: bytes) -> Body:
+def _parse_body(submission: Submission) -> Body:
     try:
-        raw = json.loads(body)
+        raw = json.loads(submission.json)
     except (ValueError, RecursionError) as error:
         raise UserInputError(
             "body_not_json", "body", "the body is not valid JSON", 'Send {"input": {"user_photo": ..., "prompt": ...}}'
@@ -159,27 +291,22 @@ def _parse_body(body: bytes) -> Body:
     try:
         return Body.model_validate(raw)
     except ValidationError as error:
-        _raise_first(error)
+        raise_first(error, Body)
 
 
-def _raise_first(error: ValidationError) -> NoReturn:
-    """Pydantic's first finding in our words; its own message may quote the photo."""
-    first = error.errors(include_input=False, include_url=False)[0]
-    path = [str(part) for part in first["loc"]]
-    field = ".".join(path[1:] if path[0] == "input" and len(path) > 1 else path)
-    if first["type"] == "missing":
-        raise UserInputError("field_missing", field, "the field is missing", "Add it to the request")
-    if first["type"] == "extra_forbidden":
-        parts: dict[str, type[BaseModel]] = {"input": JobInput, "policy": Policy}
-        model = parts.get(path[0], Body) if len(path) > 1 else Body
-        known = ", ".join(sorted(model.model_fields))
-        raise UserInputError("field_unknown", field, "there is no such field", f"Remove it; the fields are {known}")
-    problem = first["msg"].removeprefix("Input should be ")
-    raise UserInputError("field_type", field, f"the value must be {problem}", "Correct the value")
+def _files(given: JobInput, files: Mapping[str, bytes]) -> dict[str, bytes]:
+    """The form's files by request field."""
+    for name in files:
+        if name not in PHOTO_FIELDS:
+            raise UserInputError(
+                "field_unknown", name[:100], "there is no such file", f"Send files as {' or '.join(PHOTO_FIELDS)}"
+            )
+        if getattr(given, name) is not None:
+            raise UserInputError("field_twice", name, "it is in the input and among the files", "Send it once")
+    return dict(files)
 
 
-def _choose_profile(name: str | None, profiles: Mapping[str, Profile], default: str) -> Profile:
-    name = default if name is None else name
+def _choose_profile(name: str, profiles: Mapping[str, Profile]) -> Profile:
     if name not in profiles:
         raise UserInputError(
             "profile_unknown",
@@ -190,15 +317,97 @@ def _choose_profile(name: str | None, profiles: Mapping[str, Profile], default: 
     return profiles[name]
 
 
-def _refuse_unused(given: JobInput, profile: Profile) -> None:
-    for field in (*PHOTO_FIELDS, *_GRAPH_FIELDS):
-        if getattr(given, field) is not None and field not in profile.bindings:
+def _raw_profile(given: JobInput, sources: dict[str, str | bytes | None], settings: Settings) -> Profile:
+    """The request's own graph as a profile; its pictures are added to the sources."""
+    assert given.workflow is not None
+    if not settings.raw_graphs:
+        raise UserInputError(
+            "workflow_off",
+            "workflow",
+            "this server runs its own profiles only",
+            "Choose a profile; the operator allows graphs with FLUX_FACE_RAW_GRAPHS=true",
+        )
+    if given.profile is not None:
+        raise UserInputError("field_unused", "profile", "the request brings its own graph", "Leave one of them out")
+    if len(given.workflow) > settings.limits.max_graph_nodes or not is_api_format(given.workflow):
+        raise UserInputError(
+            "workflow_invalid",
+            "workflow",
+            f"it is not a graph in API format of at most {settings.limits.max_graph_nodes} nodes",
+            "Export it with 'Export (API)'",
+        )
+    for node in given.workflow.values():
+        if any(isinstance(value, str) and parse_photo_reference(value) for value in node["inputs"].values()):
             raise UserInputError(
-                "field_unused",
-                field,
-                f"the graph of profile {profile.name!r} has no place for it",
-                "Leave the field out or choose another profile",
+                "workflow_invalid", "workflow", "it refers to the photo of a job", "Send its pictures as images"
             )
+    images = given.images or []
+    if len(images) > _MAX_RAW_IMAGES:
+        raise UserInputError(
+            "value_out_of_range", "images", f"there are {len(images)}", f"Send at most {_MAX_RAW_IMAGES}"
+        )
+    names = [image.name for image in images]
+    if len(set(names)) < len(names):
+        raise UserInputError("field_twice", "images", "two images have one name", "Give each its own name")
+    sources.update({image_field(image.name): image.image for image in images})
+    return _adopt(given.workflow, names)
+
+
+def _adopt(workflow: Mapping[str, Any], names: list[str]) -> Profile:
+    try:
+        return adopt(workflow, names)
+    except RawGraphError as error:
+        raise UserInputError("workflow_invalid", "workflow", str(error), "Correct the graph or the images") from error
+
+
+def _refuse_unused(given: JobInput, sources: Mapping[str, object], profile: Profile) -> None:
+    for name in _GRAPH_FIELDS:
+        if getattr(given, name) is not None and name not in profile.bindings:
+            _refuse_field(name, profile)
+    for name, source in sources.items():
+        if source is not None and name not in profile.bindings:
+            _refuse_field(name, profile)
+
+
+def _refuse_field(name: str, profile: Profile) -> NoReturn:
+    raise UserInputError(
+        "field_unused",
+        name,
+        f"the graph of profile {profile.name!r} has no place for it",
+        "Leave the field out or choose another profile",
+    )
+
+
+def _required_photos(
+    profile: Profile, sources: Mapping[str, str | bytes | None], settings: Settings
+) -> dict[str, str | bytes]:
+    photos: dict[str, str | bytes] = {}
+    for name, source in sources.items():
+        if name not in profile.bindings:
+            continue
+        if not source:
+            raise UserInputError(
+                "field_missing", name, "the photo is missing", "Send a PNG, JPEG or WebP photo as base64 or data URI"
+            )
+        if isinstance(source, str) and _is_address(source) and not settings.url_inputs:
+            raise UserInputError(
+                "photo_url", name, "this server fetches no addresses", "Send the photo as base64 or data URI"
+            )
+        photos[name] = source
+    return photos
+
+
+def _values(given: JobInput, profile: Profile, seed: int, limits: Limits) -> dict[str, Any]:
+    values: dict[str, Any] = {"seed": seed} if "seed" in profile.bindings else {}
+    for name, default in profile.defaults.items():
+        value = getattr(given, name)
+        values[name] = default if value is None else value
+    _check_sizes(values, limits)
+    if given.several_faces_in_photo is not None:
+        values["several_faces_in_photo"] = given.several_faces_in_photo
+    if "prompt" in profile.bindings:
+        values["prompt"] = _check_prompt(given.prompt, limits)
+    return values
 
 
 def _check_sizes(values: Mapping[str, Any], limits: Limits) -> None:
@@ -208,16 +417,16 @@ def _check_sizes(values: Mapping[str, Any], limits: Limits) -> None:
         _check_range("batch_size", values["batch_size"], 1, limits.max_batch)
     if "max_attempts" in values:
         _check_range("max_attempts", values["max_attempts"], 1, MOST_ATTEMPTS)
-    for field in ("width", "height"):
-        if field in values:
-            _check_range(field, values[field], limits.min_side, limits.max_side)
-            if values[field] % _SIDE_STEP:
-                below = values[field] // _SIDE_STEP * _SIDE_STEP
+    for name in ("width", "height"):
+        if name in values:
+            _check_range(name, values[name], limits.min_side, limits.max_side)
+            if values[name] % SIDE_STEP:
+                below = values[name] // SIDE_STEP * SIDE_STEP
                 raise UserInputError(
                     "value_step",
-                    field,
-                    f"the value is {values[field]} and must be a multiple of {_SIDE_STEP}",
-                    f"Use {max(below, limits.min_side)} or {below + _SIDE_STEP}",
+                    name,
+                    f"the value is {values[name]} and must be a multiple of {SIDE_STEP}",
+                    f"Use {max(below, limits.min_side)} or {below + SIDE_STEP}",
                 )
     total = values.get("width", 1) * values.get("height", 1) * values.get("batch_size", 1)
     if total > limits.max_total_pixels:
@@ -229,17 +438,17 @@ def _check_sizes(values: Mapping[str, Any], limits: Limits) -> None:
         )
 
 
-def _check_range(field: str, value: int, low: int, high: int) -> None:
+def _check_range(name: str, value: int, low: int, high: int) -> None:
     if not low <= value <= high:
         raise UserInputError(
-            "value_out_of_range", field, f"the value is {value}", f"Use a whole number from {low} to {high}"
+            "value_out_of_range", name, f"the value is {value}", f"Use a whole number from {low} to {high}"
         )
 
 
-def _policy_ms(field: str, value: int | None, limit_seconds: int) -> int:
+def _policy_ms(name: str, value: int | None, limit_seconds: int) -> int:
     if value is None:
         return limit_seconds * 1000
-    _check_range(f"policy.{field}", value, 1000, limit_seconds * 1000)
+    _check_range(f"policy.{name}", value, 1000, limit_seconds * 1000)
     return value
 
 
@@ -258,30 +467,26 @@ def _check_prompt(prompt: str | None, limits: Limits) -> str:
     return prompt
 
 
-def _decode_photo(field: str, text: str | None, limits: Limits) -> bytes:
-    if not text:
-        raise UserInputError(
-            "field_missing", field, "the photo is missing", "Send a PNG, JPEG or WebP photo as base64 or data URI"
-        )
-    if text[:8].lower().startswith(("http://", "https://")):
-        raise UserInputError("photo_url", field, "addresses are not fetched", "Send the photo as base64 or data URI")
+def _is_address(text: str) -> bool:
+    return text[:8].lower().startswith(("http://", "https://"))
+
+
+def _decode_base64(name: str, text: str, limits: Limits) -> bytes:
     prefix = _DATA_URI.match(text)
     encoded = text[prefix.end() :] if prefix else text
     if len(encoded) > (limits.max_photo_bytes + 2) // 3 * 4 * 1.05:  # room for line breaks
         raise UserInputError(
             "photo_too_large",
-            field,
+            name,
             f"the photo is over the limit of {limits.max_photo_bytes} bytes",
             "Send a smaller or more strongly compressed photo",
         )
     try:
-        data = base64.b64decode("".join(encoded.split()), validate=True)
+        return base64.b64decode("".join(encoded.split()), validate=True)
     except (binascii.Error, ValueError) as error:
         raise UserInputError(
             "photo_base64",
-            field,
+            name,
             "the text is not valid base64",
             "Send base64 with its padding, or data:image/...;base64,...",
         ) from error
-    check_photo(data, PhotoLimits(limits.max_photo_bytes, limits.max_photo_pixels), field)
-    return data

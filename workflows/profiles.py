@@ -61,13 +61,13 @@ class Profile:
     Attributes:
         name: the file's name without ``.json``.
         graph: the template; never changed.
-        bindings: request field -> where it goes; a field that the graph has no place for is absent.
+        bindings: request field -> the inputs it goes into; a field that the graph has no place for is absent.
         defaults: request field -> the template's own value, for steps, size, batch and attempts.
     """
 
     name: str
     graph: Mapping[str, Any]
-    bindings: Mapping[str, Binding]
+    bindings: Mapping[str, tuple[Binding, ...]]
     defaults: Mapping[str, int]
 
     @classmethod
@@ -81,17 +81,14 @@ class Profile:
             graph = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise ProfileError(f"profile {path.name} cannot be read: {error}") from error
-        if not isinstance(graph, dict) or not all(
-            isinstance(node, dict) and isinstance(node.get("class_type"), str) and isinstance(node.get("inputs"), dict)
-            for node in graph.values()
-        ):
+        if not is_api_format(graph):
             raise ProfileError(f"profile {path.name} is not in API format: export it with 'Export (API)'")
-        bindings = {field: found for field in _CARRIERS if (found := _find(graph, field, path.name)) is not None}
+        bindings = {field: (found,) for field in _CARRIERS if (found := _find(graph, field, path.name)) is not None}
         if "job_id" not in bindings:
             raise ProfileError(f"profile {path.name} has no {OUTPUT_CLASS} node to hand the pictures back")
         defaults = {
             field: graph[at.node_id]["inputs"][at.input_name]
-            for field, at in bindings.items()
+            for field, (at,) in bindings.items()
             if field in ("num_steps", "batch_size", "width", "height", "max_attempts")
         }
         for field, value in defaults.items():
@@ -107,8 +104,8 @@ class Profile:
         """
         graph: Graph = copy.deepcopy(dict(self.graph))
         for field, value in values.items():
-            at = self.bindings[field]
-            graph[at.node_id]["inputs"][at.input_name] = value
+            for at in self.bindings[field]:
+                graph[at.node_id]["inputs"][at.input_name] = value
         return graph
 
     def with_default(self, field: str, value: int) -> Profile:
@@ -119,18 +116,26 @@ class Profile:
         return replace(self, graph=MappingProxyType(self.fill({field: value})), defaults=defaults)
 
     @property
-    def output_node(self) -> str:
-        """Id of the node that hands the pictures back."""
-        return self.bindings["job_id"].node_id
+    def output_nodes(self) -> tuple[str, ...]:
+        """Ids of the nodes that hand pictures back; one, but for a raw graph."""
+        return tuple(at.node_id for at in self.bindings["job_id"])
 
     def field_at(self, node_id: str, input_name: str) -> str | None:
         """The request field behind this node input: put in there, or into the node that it is linked to; else None."""
         value = self.graph[node_id]["inputs"].get(input_name)
         source = value[0] if isinstance(value, list) else None
-        for field, at in self.bindings.items():
-            if (at.node_id, at.input_name) == (node_id, input_name) or at.node_id == source:
+        for field, places in self.bindings.items():
+            if any((at.node_id, at.input_name) == (node_id, input_name) or at.node_id == source for at in places):
                 return field
         return None
+
+
+def is_api_format(graph: object) -> bool:
+    """Whether it is a graph as ComfyUI's "Export (API)" writes it; its nodes and links may still be wrong."""
+    return isinstance(graph, dict) and all(
+        isinstance(node, dict) and isinstance(node.get("class_type"), str) and isinstance(node.get("inputs"), dict)
+        for node in graph.values()
+    )
 
 
 def load_profiles(directories: Iterable[Path]) -> dict[str, Profile]:
@@ -157,9 +162,12 @@ def _find(graph: Mapping[str, Any], field: str, file_name: str) -> Binding | Non
         if (input_name := carriers.get(node["class_type"])) is not None
         and not isinstance(node["inputs"].get(input_name, []), list)  # a link: the value comes from another node
     ]
-    titled = [at for at in candidates if graph[at.node_id].get("_meta", {}).get("title", "").lower() == field]
-    if len(candidates) == 1 and field not in _BY_TITLE_ONLY:
-        return candidates[0]
+    titles = {at: graph[at.node_id].get("_meta", {}).get("title", "").lower() for at in candidates}
+    titled = [at for at in candidates if titles[at] == field]
+    if field not in _BY_TITLE_ONLY:
+        candidates = [at for at in candidates if titles[at] not in _BY_TITLE_ONLY]
+        if len(candidates) == 1:
+            return candidates[0]
     if len(titled) == 1:
         return titled[0]
     if len(titled) > 1 or (candidates and field not in _BY_TITLE_ONLY):

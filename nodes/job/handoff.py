@@ -43,7 +43,7 @@ class JobHandoff:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._photos: dict[str, dict[str, bytes]] = {}
-        self._results: dict[str, JobResult] = {}
+        self._results: dict[str, list[JobResult]] = {}
 
     def open(self, job_id: str, photos: Mapping[str, bytes]) -> None:
         """Begin a job with its encoded photos by name.
@@ -76,26 +76,26 @@ class JobHandoff:
         return data
 
     def deliver(self, job_id: str, result: JobResult) -> None:
-        """Store the job's result.
+        """Store a result of the job; a graph may have several nodes that deliver.
 
         Raises:
             UserInputError: ``job_unknown`` if nobody waits for it.
         """
         with self._lock:
             if job_id in self._photos:
-                self._results[job_id] = result
+                self._results.setdefault(job_id, []).append(result)
                 return
         raise UserInputError(
             "job_unknown", "job_id", f"no open job has the id {job_id!r}", "Leave job_id empty outside the HTTP API"
         )
 
-    def take(self, job_id: str) -> JobResult | None:
-        """Remove and return the result, or None if the graph delivered nothing."""
+    def take(self, job_id: str) -> tuple[JobResult, ...]:
+        """Remove and return the results in the order they came; empty if the graph delivered nothing."""
         with self._lock:
-            return self._results.pop(job_id, None)
+            return tuple(self._results.pop(job_id, ()))
 
     def close(self, job_id: str) -> None:
-        """Forget the job's photos and result."""
+        """Forget the job's photos and results."""
         with self._lock:
             self._photos.pop(job_id, None)
             self._results.pop(job_id, None)

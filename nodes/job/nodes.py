@@ -12,7 +12,7 @@ from comfy_api.latest import io, ui
 from ..errors import UserInputError
 from ..sockets import Verdicts
 from .handoff import HANDOFF, JobResult, parse_photo_reference
-from .photo import PhotoLimits, decode_photo
+from .photo import PhotoLimits, decode_photo, decode_with_mask
 
 if TYPE_CHECKING:
     from ..skin.verdict import Verdict
@@ -71,6 +71,36 @@ class FluxFaceLoadPhoto(io.ComfyNode):
         else:
             data = Path(folder_paths.get_annotated_filepath(photo)).read_bytes()
         return io.NodeOutput(decode_photo(data, _FILE_LIMITS, field="photo"))
+
+
+class FluxFaceRequestImage(io.ComfyNode):
+    """Stands for LoadImage in a graph that came with a request; the picture is read from memory."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="FluxFaceRequestImage",
+            display_name="Request Image",
+            category="Flux Face/job",
+            description="Used by the HTTP API in place of Load Image, for the pictures of a request's own graph.",
+            inputs=[io.String.Input("photo", tooltip="A reference to one of the request's pictures.")],
+            outputs=[
+                io.Image.Output("image", tooltip="The upright picture, one image."),
+                io.Mask.Output("mask", tooltip="White where the picture is transparent."),
+            ],
+            is_dev_only=True,
+        )
+
+    @classmethod
+    def validate_inputs(cls, photo: str) -> bool | str:
+        reference = parse_photo_reference(photo)
+        return (reference is not None and HANDOFF.has_photo(*reference)) or "it is not a picture of an open job"
+
+    @classmethod
+    def execute(cls, photo: str) -> io.NodeOutput:
+        reference = parse_photo_reference(photo)
+        assert reference is not None, "validated"
+        return io.NodeOutput(*decode_with_mask(HANDOFF.photo(*reference), _FILE_LIMITS, field=reference[1]))
 
 
 class FluxFaceJobOutput(io.ComfyNode):
@@ -145,4 +175,4 @@ class FluxFaceJobOutput(io.ComfyNode):
         return io.NodeOutput()
 
 
-NODES: tuple[type[io.ComfyNode], ...] = (FluxFaceLoadPhoto, FluxFaceJobOutput)
+NODES: tuple[type[io.ComfyNode], ...] = (FluxFaceLoadPhoto, FluxFaceRequestImage, FluxFaceJobOutput)

@@ -22,7 +22,7 @@ from server import PromptServer
 from ..skin.verdict import Verdict
 from ..sockets import Verdicts
 from .latents import Latent, noise_slots, select_latents
-from .plan import MAX_SEED, plan_retry
+from .plan import COPY, LATENTS, MAX_SEED, STEP, plan_retry
 from .state import RetryState, first_state, merge, read_swap_report, report
 
 CATEGORY = "Flux Face/quality"
@@ -194,7 +194,7 @@ def _expand(state: RetryState, prompt: DynamicPrompt, retry_id: str) -> io.NodeO
     graph = GraphBuilder()
     step = state.attempt
     copies = {
-        node_id: graph.node(prompt.get_node(node_id)["class_type"], f"copy.{node_id}") for node_id in plan.repeated
+        node_id: graph.node(prompt.get_node(node_id)["class_type"], f"{COPY}.{node_id}") for node_id in plan.repeated
     }
 
     def follow(value: Any) -> Any:
@@ -209,7 +209,7 @@ def _expand(state: RetryState, prompt: DynamicPrompt, retry_id: str) -> io.NodeO
     for node_id, name in plan.latents:
         selection = graph.node(
             "FluxFaceSelectLatents",
-            f"latents.{node_id}",
+            f"{LATENTS}.{node_id}",
             latent=copies[node_id].inputs[name],
             indices=list(state.failed),
             batch_size=len(state.images),
@@ -223,7 +223,7 @@ def _expand(state: RetryState, prompt: DynamicPrompt, retry_id: str) -> io.NodeO
     results = {name: follow(inputs[name]) for name in _KEPT_IN_STEP if name in inputs}
     closing = graph.node(
         "FluxFaceRetryStep",
-        "step",
+        STEP,
         state=state,
         retry_id=retry_id,
         seed=(plan.seed + step) % (MAX_SEED + 1),

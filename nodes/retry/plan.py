@@ -6,6 +6,7 @@ a link being ``[node id, output index]``. Imports nothing of ComfyUI.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -14,8 +15,18 @@ from ..errors import UserInputError
 
 MAX_SEED = 0xFFFFFFFFFFFFFFFF
 
+# What the nodes of a further attempt are called: a repeated node, the one before its sampler, and the one that ends it.
+COPY, LATENTS, STEP = "copy", "latents", "step"
+# ComfyUI puts the expanding node's id, the call and the graph before the names in an expansion.
+_OF_AN_ATTEMPT = re.compile(rf"\.\d+\.\d+\.(?:{COPY}\.|{LATENTS}\.|{STEP}\b)")
+
 GraphNode = Mapping[str, Any]
 GetNode = Callable[[str], GraphNode]
+
+
+def attempt_of(node_id: str) -> int:
+    """The attempt that a running node belongs to, from its id: 1 for the nodes of the user's graph."""
+    return 1 + len(_OF_AN_ATTEMPT.findall(node_id))
 
 
 @dataclass(frozen=True)

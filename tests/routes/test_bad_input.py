@@ -82,7 +82,8 @@ async def test_missing_model_names_file_and_folder(client: Client) -> None:
         (b"[]", "body_not_object"),
         (b"{}", "field_missing"),
         (b'{"input": null}', "field_type"),
-        (b'{"input": {}, "webhook": "https://example.com"}', "field_unknown"),
+        (b'{"input": {}, "webhooks": "https://example.com"}', "field_unknown"),
+        (b'{"input": {"profile": "tiny"}, "webhook": "https://example.com"}', "webhook_off"),
         (b'{"input": {}, "policy": {"executionTimeout": 1, "x": 2}}', "field_unknown"),
     ],
 )
@@ -92,8 +93,7 @@ async def test_bad_body(client: Client, data: bytes, code: str) -> None:
     assert answer.error["code"] == code
 
 
-async def test_a_form_is_refused(client: Client) -> None:
-    """A page on another site can send a form without asking; JSON it cannot."""
+async def test_a_simple_form_is_refused(client: Client) -> None:
     answer = await client.post("/run", data={"input": "{}"})
     assert answer.code == 415
 

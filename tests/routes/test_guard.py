@@ -114,9 +114,14 @@ async def test_queue_limit_then_room_again(tight: Client) -> None:
 
 
 async def test_oldest_results_are_forgotten_first(tight: Client) -> None:
+    """A job is remembered when its pictures are not any more, and says so."""
     ids = [(await tight.runsync(profile="tiny")).body["id"] for _ in range(7)]
-    codes = [(await tight.get(f"/status/{job_id}")).code for job_id in ids]
-    assert codes == [404, 404, 200, 200, 200, 200, 200]
+    answers = [(await tight.get(f"/status/{job_id}")).body for job_id in ids]
+    assert [answer["status"] for answer in answers] == ["COMPLETED"] * 7
+    assert [len(answer["output"]["images"]) for answer in answers] == [0, 0, 1, 1, 1, 1, 1]
+    assert ["error" in answer for answer in answers] == [True, True, False, False, False, False, False]
+    assert answers[0]["error"].startswith("[result_gone]")
+    assert answers[0]["output"]["seeds"]
 
 
 async def test_tokens_and_photos_stay_out_of_the_log(tight: Client, tight_server: Comfy) -> None:

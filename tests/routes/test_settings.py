@@ -11,7 +11,7 @@ from flux_face.server_routes.settings import Limits, Settings, SettingsError
 
 def test_an_empty_environment_gives_the_defaults() -> None:
     settings = Settings.from_environ({})
-    assert settings == Settings(Limits(), {}, None, "flux1-schnell-gguf")
+    assert settings == Settings(Limits(), {}, frozenset(), None, "flux1-schnell-gguf")
 
 
 def test_every_limit_has_its_variable() -> None:

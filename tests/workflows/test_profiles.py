@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from flux_face.workflows.profiles import BUILT_IN_DIR, Profile, ProfileError, load_profiles
+from flux_face.workflows.profiles import BUILT_IN_DIR, Binding, Profile, ProfileError, load_profiles
 
 IMAGE = {"class_type": "EmptyImage", "inputs": {"width": 64, "height": 80, "batch_size": 2, "color": 0}}
 OUTPUT = {"class_type": "FluxFaceJobOutput", "inputs": {"images": ["image", 0], "job_id": ""}}
@@ -72,6 +72,12 @@ def test_the_field_behind_an_input_is_found_through_a_link() -> None:
     assert profile.field_at("swap", "engine") is None
 
 
+def test_a_node_that_is_titled_for_another_field_is_not_the_photo() -> None:
+    profiles = load_profiles([BUILT_IN_DIR])
+    assert set(profiles["qa"].bindings) == {"target_image", "job_id"}
+    assert set(profiles["qa-photo"].bindings) == {"target_image", "user_photo", "job_id"}
+
+
 def test_defaults_are_the_templates_values(tmp_path: Path) -> None:
     profile = Profile.from_file(write(tmp_path / "mine.json", {"image": IMAGE, "output": OUTPUT}))
     assert profile.name == "mine"
@@ -91,7 +97,7 @@ def test_of_several_nodes_the_titled_one_is_meant(tmp_path: Path) -> None:
 
     graph = {"image": IMAGE, "output": OUTPUT, "a": text("Negative"), "b": text("Prompt")}
     profile = Profile.from_file(write(tmp_path / "mine.json", graph))
-    assert profile.bindings["prompt"].node_id == "b"
+    assert profile.bindings["prompt"] == (Binding("b", "text"),)
     graph["b"] = text("Positive")
     with pytest.raises(ProfileError, match="nodes a, b could all take prompt"):
         Profile.from_file(write(tmp_path / "mine.json", graph))

@@ -1,0 +1,122 @@
+"""The route table."""
+
+from __future__ import annotations
+
+from .job_handlers import MAX_WAIT_MS, JobHandlers
+from .model_handlers import ModelHandlers
+from .operation_handlers import OperationHandlers
+from .routing import Access, Parameter, Route
+
+_ID = Parameter("id", "path", {"type": "string"}, "The job's id.")
+_WAIT = Parameter(
+    "wait", "query", {"type": "integer", "minimum": 1000, "maximum": MAX_WAIT_MS},
+    "Milliseconds to wait for the end; then the state is answered as it is.",
+)  # fmt: skip
+_KEY = Parameter(
+    "Idempotency-Key", "header", {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"},
+    "Your name for this submission: a second one under it is answered with the same job.",
+)  # fmt: skip
+_LIMIT = Parameter("limit", "query", {"type": "integer", "minimum": 1, "maximum": 500}, "At most so many jobs.")
+_OFFSET = Parameter("offset", "query", {"type": "integer", "minimum": 0, "maximum": 10_000_000}, "Leave out so many.")
+_STATE = Parameter("state", "query", {"type": "string"}, "Only jobs in these states, comma-separated.")
+_PICTURES = ("application/json", "image/png", "image/jpeg", "image/webp")
+_SUBMISSION = (403, 408, 409, 413, 415, 503)
+
+
+def route_table(jobs: JobHandlers, models: ModelHandlers, operations: OperationHandlers) -> list[Route]:
+    """Every route, in the order of the document."""
+    return [
+        Route(
+            "POST", "/run", jobs.run, "run", "Start a job", "Started",
+            submits=True, body="Body", parameters=(_KEY,), refusals=_SUBMISSION,
+        ),
+        Route(
+            "POST", "/runsync", jobs.runsync, "runsync",
+            "Start a job and wait for its end; to Accept: image/png (jpeg, webp) its one picture is the answer",
+            "Status", submits=True, body="Body", parameters=(_WAIT, _KEY), media_types=_PICTURES,
+            refusals=(*_SUBMISSION, 406),
+        ),
+        Route(
+            "POST", "/faceswap", jobs.faceswap, "faceswap", "Only the swap: user_photo's face into target_image",
+            "Status", submits=True, body="Body", parameters=(_WAIT, _KEY), media_types=_PICTURES,
+            refusals=(*_SUBMISSION, 406),
+        ),
+        Route(
+            "POST", "/qa", jobs.qa, "qa",
+            "Only the verdict on target_image's skin tone, compared with user_photo where it is sent",
+            "Status", submits=True, body="Body", parameters=(_WAIT, _KEY), refusals=(*_SUBMISSION, 406),
+        ),
+        Route(
+            "GET", "/status/{id}", jobs.status, "status", "A job's state, and its result once it has ended", "Status",
+            parameters=(_ID,), refusals=(404,),
+        ),
+        Route(
+            "POST", "/status/{id}", jobs.status, "statusByPost", "The same, as RunPod's local API asks", "Status",
+            parameters=(_ID,), refusals=(404,),
+        ),
+        Route(
+            "GET", "/stream/{id}", jobs.stream, "stream",
+            "A job's progress: server-sent events to Accept: text/event-stream, else the present progress",
+            "Stream", parameters=(_ID,), media_types=("application/json", "text/event-stream"), refusals=(404,),
+        ),
+        Route(
+            "GET", "/image/{id}/{filename}", jobs.image, "image", "One finished picture's file", "File",
+            parameters=(_ID, Parameter("filename", "path", {"type": "string"}, "As the status names it.")),
+            media_types=_PICTURES[1:], refusals=(404,),
+        ),
+        Route(
+            "POST", "/cancel/{id}", jobs.cancel, "cancel", "Stop a job, waiting or running", "Started",
+            parameters=(_ID,), refusals=(404,),
+        ),
+        Route(
+            "POST", "/retry/{id}", jobs.retry, "retry", "Let a job that failed or timed out wait again", "Started",
+            submits=True, parameters=(_ID,), refusals=(404, 409, 410, 503),
+        ),
+        Route(
+            "GET", "/jobs", jobs.jobs, "jobs", "Your jobs, the newest first", "Jobs",
+            parameters=(_STATE, _LIMIT, _OFFSET),
+        ),
+        Route("POST", "/purge-queue", jobs.purge_queue, "purgeQueue", "Cancel all your waiting jobs", "Purged"),
+        Route("GET", "/profiles", operations.profiles, "profiles", "The graphs that can be run", "Profiles"),
+        Route(
+            "GET", "/health", operations.health, "health", "The process answers, also while a job runs", "Health",
+            access=Access.EVERYONE,
+        ),
+        Route(
+            "GET", "/ready", operations.ready, "ready", "Whether a job sent now would run", "Ready",
+            access=Access.EVERYONE, refusals=(503,),
+        ),
+        Route(
+            "GET", "/metrics", operations.metrics, "metrics", "Numbers for Prometheus", "Text",
+            media_types=("text/plain",),
+        ),
+        Route(
+            "GET", "/openapi.json", operations.openapi, "openapi", "This document", "Document", access=Access.EVERYONE
+        ),
+        Route(
+            "GET", "/docs", operations.docs, "docs", "This document as a page", "Text",
+            access=Access.EVERYONE, media_types=("text/html",),
+        ),
+        Route(
+            "GET", "/models", models.models, "models", "The models there are, their terms, and whether they are here",
+            "Models",
+        ),
+        Route(
+            "POST", "/models/download", models.download, "download",
+            "Download models, for admins; licences that ask for it must be accepted", "Download",
+            access=Access.ADMINS, body="DownloadBody", refusals=(404, 408, 409, 413, 415), good=202,
+        ),
+        Route(
+            "GET", "/models/download", models.download_status, "downloadStatus", "How the latest download goes",
+            "Download", access=Access.ADMINS,
+        ),
+        Route(
+            "POST", "/models/download/cancel", models.cancel_download, "cancelDownload",
+            "Stop the download; what has come is gone on with next time", "Download", access=Access.ADMINS,
+        ),
+        Route(
+            "POST", "/runpod", jobs.original_faceswap, "originalFaceswap",
+            "The original system's face swap: source_image's face into target_image", "Status",
+            submits=True, body="OriginalBody", refusals=_SUBMISSION, base="",
+        ),
+    ]  # fmt: skip
