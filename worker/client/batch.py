@@ -23,7 +23,8 @@ from .state import UNFINISHED, BatchState, Record, State
 _WORTH_AGAIN = frozenset(
     {
         "cancelled", "comfyui_lost", "comfyui_unavailable", "download_failed", "internal", "job_timeout", "no_pictures",
-        "node_failed", "out_of_memory", "qa_failed", "result_shape", "server_broken", "timed_out", "upload_failed",
+        "node_failed", "out_of_memory", "photo_gone", "qa_failed", "result_gone", "result_shape", "server_broken",
+        "server_restarted", "timed_out", "upload_failed",
     }
 )  # fmt: skip
 _CODE = re.compile(r"\[([a-z0-9_]+)\] ")
@@ -225,10 +226,13 @@ class Batch:
             error = status.get("error")
             raise _JobFailedError(str(error)[:1000] if error else f"the job ended as {name}")
         record = self._state.get(number)
+        wanted = self._items[record.name].fields.get("images_as") != "none"
         try:
-            result = await self._store.save(status.get("output"), file_stem(number, record.name))
+            stem = file_stem(number, record.name)
+            result = await self._store.save(status.get("output"), stem, member.api.target, wanted=wanted)
         except ItemError as error:
-            raise _JobFailedError(str(error)) from error
+            # A server of ours completes a job whose pictures it no longer has with an error that says so.
+            raise _JobFailedError(str(status.get("error") or error)) from error
         result["delay_seconds"] = _seconds(status.get("delayTime"))
         result["execution_seconds"] = _seconds(status.get("executionTime"))
         self._state.done(number, result)

@@ -52,7 +52,7 @@ async def _submit(options: argparse.Namespace, item: Item) -> int:
         _say(f"{job_id} is on {member.name}")
         status = await follow(fleet, member, job_id, patience)
         async with ResultStore(options.out) as store:
-            return await _print_status(answer, status, store)
+            return await _print_status(answer, status, store, member.api.target)
 
 
 def status(options: argparse.Namespace) -> int:
@@ -62,10 +62,11 @@ def status(options: argparse.Namespace) -> int:
         async with _fleet(options, 1) as fleet:
             name, found = await _first_that_knows(fleet, options.id, lambda api: api.status(options.id), options.poll)
             answer = {"id": options.id, "target": name}
+            target = fleet.members[name].api.target
             if options.out is None:
-                return await _print_status(answer, found, None)
+                return await _print_status(answer, found, None, target)
             async with ResultStore(options.out) as store:
-                return await _print_status(answer, found, store)
+                return await _print_status(answer, found, store, target)
 
     return asyncio.run(ask())
 
@@ -213,12 +214,14 @@ async def _insist(ask: Callable[[], Awaitable[Any]], poll_s: float) -> Any:
     raise AssertionError("unreachable")
 
 
-async def _print_status(answer: dict[str, Any], status: Status, store: ResultStore | None) -> int:
+async def _print_status(
+    answer: dict[str, Any], status: Status, store: ResultStore | None, target: targets.Target
+) -> int:
     """Print a job's status without its pictures' data; the exit code says whether it may still become a result."""
     answer["status"] = status["status"]
     completed = status["status"] == "COMPLETED"
     if completed and store is not None:
-        answer.update(await store.save(status.get("output"), file_stem(1, str(answer["id"]))))
+        answer.update(await store.save(status.get("output"), file_stem(1, str(answer["id"])), target))
     else:
         rest = {key: value for key, value in status.items() if key not in answer}
         answer.update(_without_data(rest))

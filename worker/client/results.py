@@ -11,13 +11,14 @@ import tempfile
 from pathlib import Path
 from types import TracebackType
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
 import aiohttp
 
 from .api import ANSWER_S, CONNECT_S, proxy_for, read_bounded
 from .backoff import Backoff
 from .errors import ItemError, RefusedError
+from .targets import Target
 
 MAX_PICTURE_BYTES = 64_000_000
 MAX_PICTURES = 64
@@ -48,7 +49,6 @@ class ResultStore:
 
     async def __aenter__(self) -> ResultStore:
         self._folder.mkdir(parents=True, exist_ok=True)
-        # Links carry their own signature; the targets' tokens are not for storage.
         self._session = aiohttp.ClientSession(
             timeout=aiohttp.ClientTimeout(total=ANSWER_S, sock_connect=CONNECT_S), auto_decompress=False
         )
@@ -59,12 +59,14 @@ class ResultStore:
     ) -> None:
         await self._session.close()
 
-    async def save(self, output: object, stem: str) -> dict[str, Any]:
+    async def save(self, output: object, stem: str, target: Target, *, wanted: bool = True) -> dict[str, Any]:
         """Write all pictures of a completed job's output.
 
         Args:
             output: as the target gave it.
             stem: what the files' names begin with.
+            target: that gave it.
+            wanted: whether there must be a picture.
 
         Returns:
             ``files`` (names in the folder), and the output's ``seeds`` and ``qa`` where it has them.
@@ -72,7 +74,7 @@ class ResultStore:
         Raises:
             ItemError: there is no picture, or one cannot be had or is none.
         """
-        if not isinstance(output, dict) or not output.get("images"):
+        if not isinstance(output, dict) or (wanted and not output.get("images")):
             raise ItemError("no_pictures", "the job completed without pictures", "Look at the target's log")
         async with self._turn:
             files = []
@@ -83,16 +85,19 @@ class ResultStore:
                         "result_shape", f"{name} is no list of at most {MAX_PICTURES}", "Ask for fewer images"
                     )
                 for index, entry in enumerate(entries):
-                    data = await self._picture(entry)
+                    data = await self._picture(entry, target)
                     files.append(await asyncio.to_thread(self._write, f"{stem}{suffix}_{index}", data))
         return {"files": files, "seeds": _list(output.get("seeds")), "qa": _list(output.get("qa"))}
 
-    async def _picture(self, entry: object) -> bytes:
+    async def _picture(self, entry: object, target: Target) -> bytes:
         kind, data = (entry.get("type"), entry.get("data")) if isinstance(entry, dict) else (None, None)
-        if not isinstance(data, str) or kind not in ("base64", "s3_url"):
+        if not isinstance(data, str) or kind not in ("base64", "s3_url", "url"):
             raise ItemError("result_shape", "a picture is neither base64 nor a link", "Look at the target's log")
         if kind == "s3_url":
-            return await self._download(data)
+            # Signed: the target's token is not for storage.
+            return await self._download(data, None)
+        if kind == "url":
+            return await self._download(_own_address(target, data), target.token)
         prefix = _DATA_URI.match(data)
         encoded = data[prefix.end() :] if prefix else data
         if len(encoded) > (self._max_bytes + 2) // 3 * 4:
@@ -102,15 +107,18 @@ class ResultStore:
         except (binascii.Error, ValueError) as error:
             raise ItemError("result_shape", "a picture is not valid base64", "Look at the target's log") from error
 
-    async def _download(self, link: str) -> bytes:
+    async def _download(self, link: str, token: str | None) -> bytes:
         """What a link leads to; links are signed, so no message shows more of one than its host."""
         parts = urlsplit(link)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ItemError("result_link", "a picture's link is not an http address", "Look at the target's log")
+        headers = {"Authorization": f"Bearer {token}"} if token else None
         problem = ""
         for attempt in range(1, DOWNLOAD_TRIES + 1):
             try:
-                async with self._session.get(link, proxy=proxy_for(link), allow_redirects=False) as answer:
+                async with self._session.get(
+                    link, headers=headers, proxy=proxy_for(link), allow_redirects=False
+                ) as answer:
                     if answer.status == 200:
                         return await read_bounded(answer, self._max_bytes)
                     problem = f"HTTP {answer.status}"
@@ -159,6 +167,14 @@ def write_whole(path: Path, data: bytes) -> None:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def _own_address(target: Target, path: str) -> str:
+    """The address of a picture that a server of ours keeps; the token goes nowhere else."""
+    address = urljoin(target.url, path)
+    if not address.startswith(target.url + "/"):
+        raise ItemError("result_link", "a picture's address is not one of the target's", "Look at the target's log")
+    return address
 
 
 def _extension(data: bytes) -> str:

@@ -12,11 +12,14 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
+import aiohttp
 from aiohttp import web
 
 API_KEY = "stand-in-key"
+_Self = TypeVar("_Self", bound="Loopback")
+_PASSED_ON = ("Authorization", "Content-Type", "Idempotency-Key")
 FINAL = ("COMPLETED", "FAILED", "CANCELLED", "TIMED_OUT")
 
 
@@ -93,8 +96,77 @@ class Knobs:
     output: Callable[[RemoteJob], Any] = echo
 
 
-class Endpoint:
-    """Runs in a thread of its own; its methods are for the test's."""
+class Loopback:
+    """A server on 127.0.0.1 in a thread of its own; use as a context manager."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._runner: web.AppRunner
+        self.port = 0
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._thread.start()
+        asyncio.run_coroutine_threadsafe(self._start(), self._loop).result(10)
+
+    @property
+    def server_url(self) -> str:
+        """The address as a server of ours."""
+        return f"http://127.0.0.1:{self.port}"
+
+    def __enter__(self: _Self) -> _Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        asyncio.run_coroutine_threadsafe(self._runner.cleanup(), self._loop).result(10)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(10)
+        self._loop.close()
+
+    def _app(self) -> web.Application:
+        raise NotImplementedError
+
+    async def _start(self) -> None:
+        self._runner = web.AppRunner(self._app(), shutdown_timeout=0.1)
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, "127.0.0.1", 0)
+        await site.start()
+        self.port = self._runner.addresses[0][1]
+
+
+class AnswerLoser(Loopback):
+    """Stands before a server and loses the answer to every second submission; tells how many it has lost."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._submissions = 0
+        self.lost = 0
+        super().__init__()
+
+    def _app(self) -> web.Application:
+        app = web.Application(client_max_size=64_000_000)
+        app.router.add_route("*", "/{path:.*}", self._pass_on)
+        return app
+
+    async def _pass_on(self, request: web.Request) -> web.Response:
+        headers = {name: request.headers[name] for name in _PASSED_ON if name in request.headers}
+        async with (
+            aiohttp.ClientSession() as session,
+            session.request(
+                request.method, self._url + request.path, data=await request.read(), headers=headers
+            ) as answer,
+        ):
+            body, status, content_type = await answer.read(), answer.status, answer.content_type
+        if request.path.endswith("/run") and status == 200:
+            self._submissions += 1
+            if self._submissions % 2:
+                self.lost += 1
+                _drop(request)
+        return web.Response(body=body, status=status, content_type=content_type)
+
+
+class Endpoint(Loopback):
+    """Its methods are for the test's thread."""
 
     def __init__(self, knobs: Knobs | None = None, seed: int = 0) -> None:
         self.knobs = knobs or Knobs()
@@ -106,22 +178,12 @@ class Endpoint:
         self.files: dict[str, bytes] = {}
         self.file_headers: list[dict[str, str]] = []
         self._random = random.Random(seed)
-        self._loop = asyncio.new_event_loop()
-        self._runner: web.AppRunner
-        self.port = 0
-        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
-        self._thread.start()
-        asyncio.run_coroutine_threadsafe(self._start(), self._loop).result(10)
+        super().__init__()
 
     @property
     def url(self) -> str:
         """What the endpoint's id is appended to."""
         return f"http://127.0.0.1:{self.port}/v2"
-
-    @property
-    def server_url(self) -> str:
-        """The address as a server of ours."""
-        return f"http://127.0.0.1:{self.port}"
 
     def wait(self, condition: Callable[[], bool], what: str, timeout_s: float = 60.0) -> None:
         """Wait until a client has done something."""
@@ -141,29 +203,15 @@ class Endpoint:
         """Jobs by state."""
         return Counter(job.status for job in tuple(self.jobs.values()))
 
-    def __enter__(self) -> Endpoint:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        asyncio.run_coroutine_threadsafe(self._runner.cleanup(), self._loop).result(10)
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(10)
-        self._loop.close()
-
-    async def _start(self) -> None:
+    def _app(self) -> web.Application:
         app = web.Application(client_max_size=64_000_000)
         for base in ("/v2/{endpoint}", "/flux-face/v1"):
             app.router.add_post(base + "/run", self._run)
             app.router.add_get(base + "/status/{job}", self._status)
             app.router.add_post(base + "/cancel/{job}", self._cancel)
         app.router.add_get("/bucket/{file}", self._file)
-        self._runner = web.AppRunner(app, shutdown_timeout=0.1)
-        await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", self.port)
-        await site.start()
-        self.port = self._runner.addresses[0][1]
+        app.router.add_get("/flux-face/v1/image/{job}/{file}", self._file)
+        return app
 
     def _answer(self, request: web.Request, operation: str) -> web.Response | None:
         """A refusal, or what goes wrong before the request is looked at."""

@@ -14,6 +14,7 @@ from flux_face.tests.worker.client.standin import Endpoint
 from flux_face.worker.client.backoff import Backoff
 from flux_face.worker.client.errors import ItemError
 from flux_face.worker.client.results import ResultStore, file_stem, write_whole
+from flux_face.worker.client.targets import Target
 
 JPEG = b"\xff\xd8\xff\xe0 jpeg"
 WEBP = b"RIFF\x04\x00\x00\x00WEBP"
@@ -27,10 +28,17 @@ def link(url: str) -> dict[str, Any]:
     return {"filename": "x.png", "type": "s3_url", "data": url}
 
 
-def save(folder: Path, output: object) -> dict[str, Any]:
+ELSEWHERE = Target("server:http://127.0.0.1:9", "http://127.0.0.1:9/flux-face/v1", "token")
+
+
+def kept(path: str) -> dict[str, Any]:
+    return {"filename": "x.png", "type": "url", "data": path}
+
+
+def save(folder: Path, output: object, target: Target = ELSEWHERE, *, wanted: bool = True) -> dict[str, Any]:
     async def saved() -> dict[str, Any]:
         async with ResultStore(folder, 1_000_000, Backoff(first_s=0.001)) as store:
-            return await store.save(output, "00001-a")
+            return await store.save(output, "00001-a", target, wanted=wanted)
 
     return asyncio.run(saved())
 
@@ -84,6 +92,11 @@ def test_items_names_are_harmless_in_file_names(name: str) -> None:
         ({"images": [link("file:///etc/passwd")]}, "result_link"),
         ({"images": [link("http://")]}, "result_link"),
         ({"images": [link("/etc/passwd")]}, "result_link"),
+        ({"images": [kept("/flux-face/v1/../../etc/passwd")]}, "result_link"),
+        ({"images": [kept("/flux-face/v12/x.png")]}, "result_link"),
+        ({"images": [kept("//elsewhere.example/flux-face/v1/x.png")]}, "result_link"),
+        ({"images": [kept("http://127.0.0.1:99/flux-face/v1/x.png")]}, "result_link"),
+        ({"images": [kept("file:///flux-face/v1/x.png")]}, "result_link"),
     ],
 )
 def test_an_output_that_cannot_be_used(tmp_path: Path, output: object, code: str) -> None:
@@ -99,6 +112,20 @@ def test_links_are_downloaded_without_the_targets_token(tmp_path: Path) -> None:
         result = save(tmp_path, {"images": [link(f"{endpoint.server_url}/bucket/a.png?signature=s")]})
     assert (tmp_path / result["files"][0]).read_bytes() == png(1)
     assert "Authorization" not in endpoint.file_headers[0]
+
+
+def test_pictures_that_a_server_of_ours_keeps_are_fetched_with_its_token(tmp_path: Path) -> None:
+    with Endpoint() as endpoint:
+        endpoint.files["a.png"] = png(1)
+        target = Target("server", f"{endpoint.server_url}/flux-face/v1", "token-of-ours")
+        result = save(tmp_path, {"images": [kept("/flux-face/v1/image/job/a.png")]}, target)
+    assert (tmp_path / result["files"][0]).read_bytes() == png(1)
+    assert endpoint.file_headers[0]["Authorization"] == "Bearer token-of-ours"
+
+
+def test_no_picture_where_none_was_wanted(tmp_path: Path) -> None:
+    assert save(tmp_path, {"qa": [{"passed": True}]}, wanted=False)["qa"] == [{"passed": True}]
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_link_that_leads_nowhere_is_tried_a_few_times_and_not_shown(tmp_path: Path) -> None:
