@@ -167,7 +167,7 @@ def _is_polyglot(data: bytes, name: str) -> bool:
     if name == "PNG":
         return len(data) > _png_end(data)
     if name == "WEBP":
-        (length,) = struct.unpack_from("<I", data, 4)
+        length = int.from_bytes(data[4:8], "little")
         return len(data) > length + 8 + length % 2
     behind = data[_jpeg_end(data) :]
     return any(mark in behind for mark in _FOREIGN) or zipfile.is_zipfile(io.BytesIO(behind))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
 import aiohttp
@@ -28,7 +28,7 @@ async def hello(_: web.Request, caller: Caller) -> web.Response:
 
 
 @asynccontextmanager
-async def served(handler: Handler, metrics: Metrics | None = None, **environ: str) -> AsyncIterator[str]:
+async def served(handler: Handler, environ: Mapping[str, str], metrics: Metrics | None = None) -> AsyncIterator[str]:
     """Routes ``/look``, ``/submit`` and ``/manage`` below ``/x``, all with this handler."""
     gate = Gate(Settings.from_environ(environ), metrics or Metrics())
     app = web.Application()
@@ -58,7 +58,7 @@ async def get(url: str, headers: dict[str, str] | None = None) -> tuple[int, dic
 
 async def test_submissions_of_a_token_are_limited() -> None:
     limits = {"FLUX_FACE_API_TOKENS": TOKENS, "FLUX_FACE_JOBS_PER_MINUTE": "30"}
-    async with served(hello, **limits) as url:
+    async with served(hello, limits) as url:
         codes = [(await get(f"{url}/submit", header("alice")))[0] for _ in range(4)]
         assert codes == [200, 200, 200, 429], "a burst is six seconds' worth"
         status, headers, body = await get(f"{url}/submit", header("alice"))
@@ -70,21 +70,21 @@ async def test_submissions_of_a_token_are_limited() -> None:
 
 
 async def test_requests_of_a_token_are_limited() -> None:
-    async with served(hello, FLUX_FACE_API_TOKENS=TOKENS, FLUX_FACE_REQUESTS_PER_MINUTE="20") as url:
+    async with served(hello, {"FLUX_FACE_API_TOKENS": TOKENS, "FLUX_FACE_REQUESTS_PER_MINUTE": "20"}) as url:
         codes = [(await get(f"{url}/look", header("alice")))[0] for _ in range(3)]
         assert codes == [200, 200, 429]
 
 
 async def test_this_machine_is_not_limited_where_there_are_no_tokens() -> None:
     limits = {"FLUX_FACE_JOBS_PER_MINUTE": "1", "FLUX_FACE_REQUESTS_PER_MINUTE": "1"}
-    async with served(hello, **limits) as url:
+    async with served(hello, limits) as url:
         answers = [await get(f"{url}/submit") for _ in range(5)]
         assert [status for status, _, _ in answers] == [200] * 5
         assert answers[0][2] == {"caller": "local", "admin": True}
 
 
 async def test_admins_are_named() -> None:
-    async with served(hello, FLUX_FACE_API_TOKENS=TOKENS, FLUX_FACE_ADMINS="ops") as url:
+    async with served(hello, {"FLUX_FACE_API_TOKENS": TOKENS, "FLUX_FACE_ADMINS": "ops"}) as url:
         assert (await get(f"{url}/manage", header("ops")))[2] == {"caller": "ops", "admin": True}
         status, _, body = await get(f"{url}/manage", header("alice"))
         assert (status, body["error"]["code"]) == (403, "admin_only")  # type: ignore[index]
@@ -105,7 +105,7 @@ async def test_errors_become_answers_without_paths(error: Exception, status: int
         raise error
 
     metrics = Metrics()
-    async with served(failing, metrics) as url:
+    async with served(failing, {}, metrics) as url:
         answered, _, body = await get(f"{url}/look")
     assert (answered, body["error"]["code"]) == (status, code)  # type: ignore[index]
     assert "somebody" not in str(body)
