@@ -107,7 +107,7 @@ def _check(manifest: Manifest, options: argparse.Namespace) -> int:
         if row.path is not None and row.state == "found":
             if not options.hash:
                 note = f"verified: {entry.verified}" if entry and entry.matches(row.path) else "not verified"
-            elif expected is None:
+            elif expected is None or row.path.name != row.file.name.rpartition("/")[2]:
                 note = "no hash to compare with"
             elif sha256_of(row.path) == expected:
                 note = "hash is right"

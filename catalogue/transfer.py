@@ -148,7 +148,6 @@ class _Transfer:
                 self._note()
                 with self._part.open("r+b" if self._have else "wb") as file:
                     file.seek(self._have)
-                    file.truncate()
                     self._copy(response, file, total)
                     file.flush()
                     os.fsync(file.fileno())

@@ -223,9 +223,10 @@ def cross_origin(settings: Settings) -> Callable[..., Awaitable[web.StreamRespon
         request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
     ) -> web.StreamResponse:
         origin = request.headers.get("Origin", "")
-        if origin.lower() not in settings.cors_origins or BASE not in request.path:
+        preflight = request.method == "OPTIONS"
+        if origin.lower() not in settings.cors_origins or not _is_ours(request, preflight=preflight):
             return await handler(request)
-        if request.method == "OPTIONS":
+        if preflight:
             response: web.StreamResponse = web.Response(
                 headers={
                     "Access-Control-Allow-Methods": "GET, POST",
@@ -245,6 +246,13 @@ def cross_origin(settings: Settings) -> Callable[..., Awaitable[web.StreamRespon
 
 
 ORIGIN = "flux_face_origin"
+
+
+def _is_ours(request: web.Request, *, preflight: bool) -> bool:
+    """Whether it goes to one of our routes. A preflight reaches no route, and its answer opens none."""
+    resource = request.match_info.route.resource
+    path = request.path if preflight else "" if resource is None else resource.canonical
+    return path.startswith((f"{BASE}/", f"/api{BASE}/"))
 
 
 def stream_headers(request: web.Request) -> dict[str, str]:

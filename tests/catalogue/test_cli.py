@@ -59,6 +59,14 @@ def test_download_then_check(shop: Shop) -> None:
     assert run(shop, "check", MODEL, "--hash", *arguments) == (1, f"wrong    {path}  hash is wrong\n", "")
 
 
+def test_another_export_of_a_model_is_found_but_not_compared(shop: Shop) -> None:
+    path = shop.models_dir / "facerestore_models" / "GFPGANv1.4.onnx"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(BYTES)
+    found = (0, f"found    {path}  no hash to compare with\n", "")
+    assert run(shop, "check", "gfpgan-1.4", "--hash", "--models-dir", str(shop.models_dir)) == found
+
+
 def test_errors_are_lines_and_an_exit_code(shop: Shop) -> None:
     code, out, err = run(shop, "download", "face", "--models-dir", str(shop.models_dir))
     assert (code, out) == (1, "")

@@ -179,6 +179,13 @@ def test_a_host_that_answers_no_head(shop: Shop) -> None:
     assert shop.path("a").read_bytes() == BYTES
 
 
+def test_an_early_end_is_seen_without_an_announced_length(shop: Shop) -> None:
+    served = shop.on_hub("a", BYTES)
+    served.length, served.cdn_faults = False, [Fault(bytes=100_000)]
+    shop.download()
+    assert shop.path("a").read_bytes() == BYTES
+
+
 @pytest.mark.parametrize("place", ["hub", "elsewhere"])
 def test_a_later_call_goes_on_where_an_earlier_one_was(shop: Shop, place: str) -> None:
     served = shop.on_hub("a", BYTES) if place == "hub" else shop.elsewhere("a", BYTES, known=False)
@@ -363,6 +370,13 @@ def test_a_token_needs_tls(shop: Shop) -> None:
     assert "hub-secret" not in str(error)
 
 
+def test_a_token_that_the_library_finds_by_itself_is_not_sent(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", "of-the-process")
+    shop.on_hub("a", BYTES)
+    shop.download()
+    assert {row.headers.get("Authorization") for row in shop.hub.seen} == {None}
+
+
 def test_passwords_of_netrc_are_not_sent(shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "netrc").write_text("machine 127.0.0.1 login me password secret\n")
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
@@ -399,9 +413,10 @@ def test_a_cancelled_download_goes_on_later(shop: Shop) -> None:
     assert shop.path("a").read_bytes() == BYTES
 
 
+@pytest.mark.timeout(60)
 def test_a_cancelled_wait_ends_at_once(shop: Shop) -> None:
     served = shop.on_hub("a", BYTES)
-    served.hub_faults = [Fault(status=429, headers={"Retry-After": "100"})]
+    served.hub_faults = [Fault(status=429, headers={"Retry-After": "200"})]
     cancel = threading.Event()
     timer = threading.Timer(0.3, cancel.set)
     timer.start()
