@@ -30,6 +30,7 @@ class PlatformJob:
 
     id: str
     input: Any
+    policy: dict[str, object] | None = None
     taken: bool = False
     stopping: bool = False
     results: list[dict[str, Any]] = field(default_factory=list)
@@ -74,9 +75,11 @@ class Platform:
             "RUNPOD_SKIP_GPU_CHECK": "true",
         }
 
-    def submit(self, job_input: object, job_id: str | None = None) -> PlatformJob:
+    def submit(
+        self, job_input: object, job_id: str | None = None, policy: dict[str, object] | None = None
+    ) -> PlatformJob:
         """Queue a job."""
-        job = PlatformJob(job_id or f"{uuid.uuid4()}-u1", job_input)
+        job = PlatformJob(job_id or f"{uuid.uuid4()}-u1", job_input, policy)
 
         async def add() -> None:
             async with self._changed:
@@ -155,7 +158,10 @@ class Platform:
             taken = free()
             for job in taken:
                 job.taken = True
-        return [{"id": job.id, "input": job.input} for job in taken]
+        return [
+            {"id": job.id, "input": job.input, **({} if job.policy is None else {"policy": job.policy})}
+            for job in taken
+        ]
 
     async def _take(self, request: web.Request) -> web.Response:
         jobs = await self._waiting(1)
