@@ -2,7 +2,7 @@
 
 The SDK's ``progress_update`` starts a thread of its own for each update and cannot be awaited, so a late update may
 overwrite the result on the platform. This module therefore awaits ``runpod.serverless.modules.rp_http.send_result``,
-which that function calls too: the only use of the SDK's inside in this package.
+which that function calls too.
 """
 
 from __future__ import annotations

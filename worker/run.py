@@ -12,6 +12,7 @@ from functools import partial
 from types import FrameType
 from typing import Any
 
+from .delivery import deliver_persistently
 from .external import ExternalComfyUI
 from .handler import Handler
 from .launcher import follow_parent
@@ -76,6 +77,10 @@ def _serve(settings: Settings, comfyui: Supervisor | ExternalComfyUI) -> int:
         shutdown.arm()
         return settings.jobs_at_a_time
 
+    try:
+        deliver_persistently()
+    except AttributeError as error:
+        log.warning("this runpod SDK lacks %s: a result is lost where a connection breaks as it is sent", error)
     runpod.serverless.register_fitness_check(comfyui_ready)
     config: dict[str, Any] = {
         "handler": Handler(settings, comfyui),

@@ -37,9 +37,17 @@ class Cutter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._loop.call_soon_threadsafe(self._server.close)
+        asyncio.run_coroutine_threadsafe(self._close(), self._loop).result(10)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(10)
+        self._loop.close()
+
+    async def _close(self) -> None:
+        self._server.close()
+        passing = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in passing:
+            task.cancel()
+        await asyncio.gather(*passing, return_exceptions=True)
 
     async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         server_reader, server_writer = await asyncio.open_connection("127.0.0.1", self._to)
@@ -52,13 +60,19 @@ class Cutter:
                 server_writer.write(data)
 
         forwarding = asyncio.create_task(upwards())
-        with suppress(ConnectionError):
+        try:
             while data := await server_reader.read(65_536):
                 writer.write(data)
                 await writer.drain()
                 if streams:
                     self.cut += 1
                     break
-        forwarding.cancel()
-        for end in (writer, server_writer):
-            end.close()
+        except ConnectionError:
+            return
+        finally:
+            forwarding.cancel()
+            for end in (writer, server_writer):
+                end.close()
+            for end in (writer, server_writer):
+                with suppress(ConnectionError):
+                    await end.wait_closed()

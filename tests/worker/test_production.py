@@ -9,7 +9,9 @@ import base64
 import io
 import signal
 import time
+from pathlib import Path
 
+import psutil
 from PIL import Image
 
 from flux_face.tests.worker.conftest import Production
@@ -151,7 +153,12 @@ def test_a_job_over_its_time_is_cancelled_and_a_hung_comfyui_replaced(production
 
 
 def test_sigterm_while_comfyui_boots_leaves_nothing(production: Production) -> None:
-    production.worker.process.send_signal(signal.SIGTERM)
+    worker = psutil.Process(production.worker.process.pid)
+    children = worker.children(recursive=True)
+    data_dirs = {Path(child.environ()["FLUX_FACE_DATA_DIR"]) for child in children if "main.py" in str(child.cmdline())}
+    worker.send_signal(signal.SIGTERM)
     assert production.worker.process.wait(20) == 0
-    for pid in production.worker.comfy_pids():
+    for pid in (*production.worker.comfy_pids(), *(child.pid for child in children)):
         wait_gone(pid)
+    assert data_dirs
+    assert not any(folder.exists() for folder in data_dirs)
