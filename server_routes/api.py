@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .job_handlers import MAX_WAIT_MS, JobHandlers
+from .model_handlers import ModelHandlers
 from .operation_handlers import OperationHandlers
 from .routing import Access, Parameter, Route
 
@@ -22,7 +23,7 @@ _PICTURES = ("application/json", "image/png", "image/jpeg", "image/webp")
 _SUBMISSION = (403, 408, 409, 413, 415, 503)
 
 
-def route_table(jobs: JobHandlers, operations: OperationHandlers) -> list[Route]:
+def route_table(jobs: JobHandlers, models: ModelHandlers, operations: OperationHandlers) -> list[Route]:
     """Every route, in the order of the document."""
     return [
         Route(
@@ -95,6 +96,23 @@ def route_table(jobs: JobHandlers, operations: OperationHandlers) -> list[Route]
         Route(
             "GET", "/docs", operations.docs, "docs", "This document as a page", "Text",
             access=Access.EVERYONE, media_types=("text/html",),
+        ),
+        Route(
+            "GET", "/models", models.models, "models", "The models there are, their terms, and whether they are here",
+            "Models",
+        ),
+        Route(
+            "POST", "/models/download", models.download, "download",
+            "Download models, for admins; licences that ask for it must be accepted", "Download",
+            access=Access.ADMINS, body="DownloadBody", refusals=(404, 408, 409, 413, 415), good=202,
+        ),
+        Route(
+            "GET", "/models/download", models.download_status, "downloadStatus", "How the latest download goes",
+            "Download", access=Access.ADMINS,
+        ),
+        Route(
+            "POST", "/models/download/cancel", models.cancel_download, "cancelDownload",
+            "Stop the download; what has come is gone on with next time", "Download", access=Access.ADMINS,
         ),
         Route(
             "POST", "/runpod", jobs.original_faceswap, "originalFaceswap",

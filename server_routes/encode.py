@@ -44,7 +44,7 @@ def encode_image(
     stem: str,
     output_format: OutputFormat,
     quality: int,
-    seed: int,
+    seed: int | None,
     verdict: dict[str, Any] | None,
 ) -> Picture:
     """One picture as a file. Slow: call it off the event loop.
@@ -54,7 +54,7 @@ def encode_image(
         stem: file name without extension.
         output_format: of the file.
         quality: 1..100, for JPEG and WebP.
-        seed: for the metadata.
+        seed: for the metadata; None where it is not known.
         verdict: for the metadata; None where there was no QA.
     """
     pixels = image.detach().clamp(0, 1).mul(255).round().to(device="cpu", dtype=torch.uint8).numpy()
@@ -74,8 +74,8 @@ def encode_image(
     return Picture(f"{stem}.{_EXTENSIONS[output_format]}", f"image/{output_format}", buffer.getvalue())
 
 
-def _xmp(seed: int, verdict: dict[str, Any] | None) -> bytes:
-    note: dict[str, Any] = {"seed": seed}
+def _xmp(seed: int | None, verdict: dict[str, Any] | None) -> bytes:
+    note: dict[str, Any] = {} if seed is None else {"seed": seed}
     if verdict is not None:  # without its measurements: they describe a person
         codes = [reason["code"] for reason in verdict["reasons"]]
         note["verdict"] = {"passed": verdict["passed"], "score": verdict["score"], "reasons": codes}

@@ -202,10 +202,6 @@ class JobTable:
         """Waiting and running jobs, in order of arrival."""
         return tuple(self._active.values())
 
-    def finished(self) -> tuple[Job, ...]:
-        """Finished jobs that are still in memory, the latest end first."""
-        return tuple(reversed(self._finished.values()))
-
     def position(self, job: Job) -> int:
         """How many jobs of ours run before it, the running one included; 0 if it runs or has ended."""
         if job.state is not State.IN_QUEUE:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from .downloads import DownloadBody
 from .jobs import State
 from .request import MAX_PRIORITY, MAX_SEED, SIDE_STEP, Body, JobInput
 from .routing import Access, Route
@@ -60,7 +61,7 @@ def _operation(route: Route) -> dict[str, Any]:
     operation: dict[str, Any] = {
         "operationId": route.name,
         "summary": route.summary,
-        "responses": {"200": _good_answer(route)},
+        "responses": {str(route.good): _good_answer(route)},
     }
     if route.parameters:
         operation["parameters"] = [
@@ -142,6 +143,7 @@ def _bodies(limits: Limits) -> dict[str, Any]:
         {"input": _object({"source_image": schemas["JobInput"]["properties"]["user_photo"], **original}, closed=True)},
         closed=True,
     )
+    schemas["DownloadBody"] = DownloadBody.model_json_schema()
     assert set(schemas["JobInput"]["properties"]) == set(JobInput.model_fields)
     return schemas
 
@@ -193,7 +195,35 @@ def _answers() -> dict[str, Any]:
             "defaults": {"type": "object", "additionalProperties": whole},
         }
     )
+    file = _object({"folder": text, "name": text, "size": {"type": ["integer", "null"]}})
+    licence = _object({"key": text, "name": text, "link": text, "commercial": {"enum": ["yes", "no", "unknown"]}})
+    model = _object(
+        {
+            "id": text,
+            "state": {"enum": ["found", "missing", "wrong_size"]},
+            "files": {"type": "array", "items": file},
+            "download_bytes": {"type": ["integer", "null"]},
+            "licence": licence,
+            "must_be_accepted": flag,
+            "gated": flag,
+        }
+    )
+    names = {"type": "array", "items": text}
+    received = _object({"file": text, "received": whole, "total": {"type": ["integer", "null"]}})
+    download = {
+        "state": {"enum": ["idle", "running", "completed", "failed", "cancelled"]},
+        "models": names,
+        "files": {"type": "array", "items": received},
+        "errors": {"type": "array", "items": _object(dict.fromkeys(("code", "model", "problem", "remedy"), text))},
+    }
     return {
+        "Models": _object(
+            {
+                "sets": {"type": "object", "additionalProperties": names},
+                "models": {"type": "array", "items": model},
+            }
+        ),
+        "Download": _object(download),
         "Started": _object({"id": text, "status": state}),
         "Status": _object({**job, "output": output}, required=required),
         "Stream": _object({"status": state, "stream": {"type": "array", "items": {"type": "object"}}}),

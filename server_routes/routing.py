@@ -35,6 +35,7 @@ _STATUS_CODES: Mapping[str, int] = {
     "not_acceptable": 406,
     "body_timeout": 408,
     "url_timeout": 408,
+    "download_running": 409,
     "idempotency_conflict": 409,
     "job_not_failed": 409,
     "photo_gone": 410,
@@ -94,6 +95,7 @@ class Route:
         media_types: of good answers.
         refusals: status codes of its own errors, beside those that all routes share.
         base: what comes before ``path``.
+        good: status code of good answers.
     """
 
     method: str
@@ -109,6 +111,7 @@ class Route:
     media_types: tuple[str, ...] = ("application/json",)
     refusals: tuple[int, ...] = ()
     base: str = BASE
+    good: int = 200
 
 
 class Gate:
@@ -214,9 +217,10 @@ def cross_origin(settings: Settings) -> Callable[..., Awaitable[web.StreamRespon
         request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
     ) -> web.StreamResponse:
         origin = request.headers.get("Origin", "")
-        if origin.lower() not in settings.cors_origins or BASE not in request.path:
+        preflight = request.method == "OPTIONS"
+        if origin.lower() not in settings.cors_origins or not _is_ours(request, preflight=preflight):
             return await handler(request)
-        if request.method == "OPTIONS":
+        if preflight:
             response: web.StreamResponse = web.Response(
                 headers={
                     "Access-Control-Allow-Methods": "GET, POST",
@@ -236,6 +240,13 @@ def cross_origin(settings: Settings) -> Callable[..., Awaitable[web.StreamRespon
 
 
 ORIGIN = "flux_face_origin"
+
+
+def _is_ours(request: web.Request, *, preflight: bool) -> bool:
+    """Whether it goes to one of our routes. A preflight reaches no route, and its answer opens none."""
+    resource = request.match_info.route.resource
+    path = request.path if preflight else "" if resource is None else resource.canonical
+    return path.startswith((f"{BASE}/", f"/api{BASE}/"))
 
 
 def stream_headers(request: web.Request) -> dict[str, str]:

@@ -13,6 +13,7 @@ import boto3
 import pytest
 import pytest_asyncio
 
+from flux_face.tests.catalogue.hub import Hub
 from flux_face.tests.comfy_server import Comfy
 from flux_face.tests.routes.client import Client
 from flux_face.tests.routes.peers import Peer, peer
@@ -146,10 +147,18 @@ def bucket_url() -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def wide_server(tmp_path_factory: pytest.TempPathFactory, outside: Peer, bucket_url: str) -> Iterator[Comfy]:
+def hub() -> Iterator[Hub]:
+    """A server that behaves like Hugging Face, where the third server looks for models."""
+    with Hub.running() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def wide_server(tmp_path_factory: pytest.TempPathFactory, outside: Peer, bucket_url: str, hub: Hub) -> Iterator[Comfy]:
     """The same with everything on that is off by default, and warmed up."""
     environment = {
         **WIDE,
+        "HF_ENDPOINT": hub.url(),
         "FLUX_FACE_ALLOWED_HOSTS": f"127.0.0.1:{outside.port}",
         "BUCKET_ENDPOINT_URL": bucket_url,
     }

@@ -38,6 +38,17 @@ def pixels(answer: RawAnswer) -> Any:
     return np.asarray(Image.open(io.BytesIO(answer.body)))
 
 
+def raw_graph() -> dict[str, Any]:
+    """As a client of worker-comfyui has it: pictures in by LoadImage, out by SaveImage."""
+    return {
+        "1": {"class_type": "LoadImage", "inputs": {"image": "me.png"}},
+        "2": {"class_type": "ImageInvert", "inputs": {"image": ["1", 0]}},
+        "3": {"class_type": "SaveImage", "inputs": {"images": ["2", 0], "filename_prefix": "x"}},
+        "4": {"class_type": "MaskToImage", "inputs": {"mask": ["1", 1]}},
+        "5": {"class_type": "PreviewImage", "inputs": {"images": ["4", 0]}},
+    }
+
+
 async def test_a_form_with_raw_files(client: Client) -> None:
     data = form({"user_photo": plain(RED), "target_image": plain(GREEN)}, input={"profile": "two"})
     answer = await client.post("/runsync", data=data)
@@ -185,17 +196,6 @@ async def test_the_originals_address_and_names(client: Client) -> None:
     assert json.loads(bad.body)["error"]["field"] == "user_photo"
 
 
-def raw_graph() -> dict[str, Any]:
-    """As a client of worker-comfyui has it: pictures in by LoadImage, out by SaveImage."""
-    return {
-        "1": {"class_type": "LoadImage", "inputs": {"image": "me.png"}},
-        "2": {"class_type": "ImageInvert", "inputs": {"image": ["1", 0]}},
-        "3": {"class_type": "SaveImage", "inputs": {"images": ["2", 0], "filename_prefix": "x"}},
-        "4": {"class_type": "MaskToImage", "inputs": {"mask": ["1", 1]}},
-        "5": {"class_type": "PreviewImage", "inputs": {"images": ["4", 0]}},
-    }
-
-
 async def test_a_whole_graph(wide: Client, wide_server: Comfy) -> None:
     photo = Image.new("RGBA", (8, 8), (*RED, 255))
     photo.putpixel((0, 0), (*RED, 0))
@@ -217,6 +217,16 @@ async def test_a_whole_graph(wide: Client, wide_server: Comfy) -> None:
         ({"images": [{"name": "other.png", "image": "eA=="}]}, "workflow_invalid", "workflow"),
         ({"images": [{"name": "me.png", "image": "eA=="}]}, "photo_format", "images.me.png"),
         ({"workflow": {"nodes": []}}, "workflow_invalid", "workflow"),
+        (
+            {
+                "workflow": {
+                    **raw_graph(),
+                    "6": {"class_type": "FluxFaceLoadPhoto", "inputs": {"photo": "job:1/user_photo"}},
+                }
+            },
+            "workflow_invalid",
+            "workflow",
+        ),
         (
             {"workflow": {"1": {"class_type": "LoadImage", "inputs": {"image": "me.png"}}}},
             "workflow_invalid",
