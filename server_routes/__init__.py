@@ -82,7 +82,7 @@ def _register(server: PromptServer, settings: Settings, profiles: Mapping[str, P
     notifier = Notifier(service)
     operations = OperationHandlers(service, readiness)
     routes = route_table(JobHandlers(service), ModelHandlers(service), operations, DoctorHandlers(service, folder))
-    operations.document = openapi_document(routes, settings.limits)
+    operations.document = openapi_document(routes, settings, profiles)
     gate = Gate(settings, service.metrics)
     for route in routes:
         server.routes.route(route.method, route.base + route.path)(gate.wrap(route))

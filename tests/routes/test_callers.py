@@ -129,6 +129,24 @@ async def test_higher_priority_runs_first(wide: Client) -> None:
     assert (await wide.post("/run", json={"input": {"profile": "tiny"}, "policy": {"priority": 11}})).code == 400
 
 
+async def test_a_waiting_jobs_stream_tells_how_the_queue_shrinks(wide: Client) -> None:
+    ahead = [await wide.run(profile="sleep") for _ in range(2)]
+    await wide.until(ahead[0], "IN_PROGRESS")
+    last = await wide.run(profile="tiny")
+    positions: list[int] = []
+    async with wide.session.get(f"{wide.url}{BASE}/stream/{last}", headers=EVENTS) as response:
+        async for line in response.content:
+            if line.startswith(b"data: "):
+                data = json.loads(line.removeprefix(b"data: "))
+                if data["status"] == "COMPLETED":
+                    break
+                if not positions or positions[-1] != data["position"]:
+                    positions.append(data["position"])
+                    if len(positions) <= 2:
+                        await wide.post(f"/cancel/{ahead.pop()}")
+    assert positions == [2, 1, 0]
+
+
 async def test_only_the_operators_web_pages_may_call(wide: Client, client: Client) -> None:
     preflight = {"Origin": ORIGIN, "Access-Control-Request-Method": "POST", "Sec-Fetch-Site": "cross-site"}
     answer = await wide.raw("OPTIONS", f"{BASE}/runsync", headers=preflight)
@@ -148,6 +166,8 @@ async def test_only_the_operators_web_pages_may_call(wide: Client, client: Clien
     # Nothing of ComfyUI's own is opened by it.
     own = await wide.raw("POST", "/queue", json={"clear": True}, headers={**headers, "Host": "localhost"})
     assert own.code == 403
+    disguised = await wide.raw("GET", "/userdata/flux-face%2Fv1%2Fx", headers=headers)
+    assert disguised.code == 403
 
 
 async def test_a_webhook_is_signed_and_comes_again_until_it_is_heard(wide: Client, outside: Peer) -> None:

@@ -108,9 +108,11 @@ def test_nothing_private_is_readable_on_disk(path: Path, durable: bool) -> None:
     assert PROMPT.encode() not in content
     assert PICTURE not in content
     assert one.id.encode() in content, "the test looks in the right place"
-    store.close()
     if sys.platform != "win32":
-        assert path.stat().st_mode & 0o077 == 0
+        files = list(path.parent.iterdir())
+        assert len(files) == 2, "the table and its journal"
+        assert [file.stat().st_mode & 0o077 for file in files] == [0, 0]
+    store.close()
 
 
 def test_photos_go_when_the_job_ends_and_pictures_when_they_expire(path: Path) -> None:
