@@ -87,6 +87,13 @@ def test_what_is_copied_passes_the_ignore_file() -> None:
     assert "worker" in allowed
 
 
+def test_a_stage_declares_the_arguments_it_uses() -> None:
+    # Docker hands them on to a stage that is built on another one; other builders do not.
+    for name, text in _stages().items():
+        declared = set(re.findall(r"^ARG (\w+)", text, flags=re.MULTILINE)) | {"PATH"}
+        assert set(re.findall(r"\$\{(\w+)", text)) <= declared, name
+
+
 def test_secrets_are_build_secrets() -> None:
     text = DOCKERFILE.read_text(encoding="utf-8")
     assert (
