@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import ctypes
 import importlib
+import importlib.util
+import os
+import shutil
+import sys
+import sysconfig
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from .finding import Finding
@@ -32,6 +38,7 @@ def torch_and_gpu(subject: Subject) -> Iterator[Finding]:
         yield from _driver(driver, cuda, subject)
         if driver is not None and driver[0] >= _major(cuda):
             yield from _gpus(torch, "cuda", torch.cuda.device_count() if torch.cuda.is_available() else 0, subject)
+            yield from _triton()
     # torch before 2.6 has no such module.
     elif hasattr(torch, "accelerator") and torch.accelerator.is_available():
         kind = torch.accelerator.current_accelerator().type
@@ -98,6 +105,24 @@ def _gpus(torch: Any, kind: str, count: int, subject: Subject) -> Iterator[Findi
             free, total = module.mem_get_info(index)
             memory = f", {free / 1e9:.1f} of {total / 1e9:.1f} GB free"
         yield Finding("gpu", "ok", f"{name}{memory}")
+
+
+def _triton() -> Iterator[Finding]:
+    """Triton, which under Linux builds its launcher with the system's C compiler when the first kernel runs."""
+    if sys.platform != "linux" or importlib.util.find_spec("triton") is None:
+        return
+    compiler = os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang")
+    header = Path(sysconfig.get_path("include"), "Python.h")
+    if compiler and header.is_file():
+        yield Finding("triton", "ok", f"kernels are built with {compiler}")
+        return
+    missing = [what for what, there in (("a C compiler", compiler), (str(header), header.is_file())) if not there]
+    yield Finding(
+        "triton",
+        "warn",
+        f"GGUF weights are dequantised without its kernels, more slowly: {' and '.join(missing)} is missing",
+        "On Debian and Ubuntu: apt-get install gcc libc6-dev python3-dev",
+    )
 
 
 def _no_gpu(subject: Subject, what: str, remedy: str) -> Finding:

@@ -121,6 +121,16 @@ def test_a_driver_without_a_gpu(tmp_path: Path) -> None:
     assert code == 1
     assert found["driver"][0]["level"] == "ok"
     assert "no GPU" in found["gpu"][0]["what"]
+    assert found["triton"][0]["level"] == "ok"
+
+
+@linux
+def test_triton_without_a_compiler(tmp_path: Path) -> None:
+    with _driver(tmp_path, 13_010) as env:
+        _, found = doctor(env={**env, "PATH": str(tmp_path)})
+    (finding,) = found["triton"]
+    assert finding["level"] == "warn"
+    assert "a C compiler is missing" in finding["what"]
 
 
 def test_a_gpu_that_is_asked_for_and_not_there(sound: tuple[int, Report]) -> None:
