@@ -11,6 +11,8 @@ Level = Literal["ok", "warn", "fail"]
 
 _NAME_WIDTH = 18
 _WIDTH = 110
+# Paths and commands must stay copyable.
+_KEPT: dict[str, Any] = {"break_long_words": False, "break_on_hyphens": False}
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,3 @@ def to_table(findings: Sequence[Finding]) -> str:
     counts = {level: sum(finding.level == level for finding in findings) for level in ("ok", "warn", "fail")}
     lines.append(f"{counts['ok']} ok, {counts['warn']} warnings, {counts['fail']} failures")
     return "\n".join(lines)
-
-
-# Paths and commands must stay copyable.
-_KEPT: dict[str, Any] = {"break_long_words": False, "break_on_hyphens": False}
