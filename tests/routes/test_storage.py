@@ -8,6 +8,7 @@ import threading
 import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta, timezone
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -103,6 +104,30 @@ def test_a_bucket_that_does_not_exist(endpoint: str, name: str, code: str) -> No
     assert "hush" not in str(caught.value)
 
 
+def test_without_a_name_the_bucket_is_that_of_the_month_of_the_upload(endpoint: str) -> None:
+    """As RunPod's own uploads name it. A batch of pictures stays together at the turn of the month."""
+    clock = iter([datetime(2026, 11, 30, 23, 59, tzinfo=timezone.utc) + timedelta(minutes=late) for late in (0, 1, 2)])
+    monthly = Storage(endpoint, "key-hush", "secret-hush", clock=lambda: next(clock))
+    client = boto3.resource(
+        "s3", endpoint_url=endpoint, aws_access_key_id="k", aws_secret_access_key="s", region_name="us-east-1"
+    )
+    november, december = client.create_bucket(Bucket="11-26"), client.create_bucket(Bucket="12-26")
+    link, *_ = monthly.put_all([Upload("a.png", b"a", "image/png"), Upload("b.png", b"b", "image/png")])
+    monthly.put("c.png", b"c", "image/png")
+    assert (keys(november), keys(december)) == (["a.png", "b.png"], ["c.png"])
+    with urllib.request.urlopen(link, timeout=30) as answer:
+        assert answer.read() == b"a"
+    with pytest.raises(StorageError):
+        monthly.put_all([Upload("d.png", b"", "image/png"), Upload("", b"", "image/png")])
+    assert keys(december) == ["c.png"]
+
+
+def test_a_name_alone_is_no_storage() -> None:
+    with pytest.raises(ValueError, match="need BUCKET_ENDPOINT_URL and"):
+        Storage.from_environ({"BUCKET_NAME": "portraits"})
+    assert storage("http://127.0.0.1:9", BUCKET_NAME="") is not None
+
+
 class Unwell(BaseHTTPRequestHandler):
     """A storage that answers the first requests with the statuses in ``ills``, and the others well."""
 
@@ -168,10 +193,10 @@ def test_no_settings_no_storage() -> None:
     assert Storage.from_environ(dict.fromkeys(SETTINGS, " ")) is None
 
 
-@pytest.mark.parametrize("name", SETTINGS)
+@pytest.mark.parametrize("name", sorted(set(SETTINGS) - {"BUCKET_NAME"}))
 def test_an_incomplete_setting_is_named_and_none_is_shown(name: str) -> None:
     for environ in ({**SETTINGS, name: ""}, {name: SETTINGS[name]}):
-        missing = [other for other in SETTINGS if not environ.get(other)]
+        missing = [other for other in SETTINGS if other != "BUCKET_NAME" and not environ.get(other)]
         with pytest.raises(ValueError, match=f"need {' and '.join(missing)} too") as caught:
             Storage.from_environ(environ)
         assert "hush" not in str(caught.value)
