@@ -72,9 +72,10 @@ PROFILES: dict[str, dict[str, Any]] = {
 }
 
 
-def _start(base: Path, env: dict[str, str]) -> Comfy:
+def start_server(base: Path, env: dict[str, str]) -> Comfy:
+    """A server with the profiles above; ``base`` as in ``Comfy.start``."""
     folder = base / "api"
-    (folder / "profiles").mkdir(parents=True)
+    (folder / "profiles").mkdir(parents=True, exist_ok=True)
     for name, graph in PROFILES.items():
         (folder / "profiles" / f"{name}.json").write_text(json.dumps(graph))
     # A JSON string is a YAML string.
@@ -93,14 +94,14 @@ def _start(base: Path, env: dict[str, str]) -> Comfy:
 @pytest.fixture(scope="session")
 def api_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Comfy]:
     """A server with the profiles above."""
-    with _start(tmp_path_factory.mktemp("api"), {}) as server:
+    with start_server(tmp_path_factory.mktemp("api"), {}) as server:
         yield server
 
 
 @pytest.fixture(scope="session")
 def tight_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Comfy]:
     """The same with tokens and small limits."""
-    with _start(tmp_path_factory.mktemp("tight"), TIGHT) as server:
+    with start_server(tmp_path_factory.mktemp("tight"), TIGHT) as server:
         yield server
 
 
