@@ -20,7 +20,7 @@ def noise(*shape: int) -> npt.NDArray[np.uint8]:
     return np.random.default_rng(5).integers(0, 256, shape, np.uint8)
 
 
-@pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 7), (64, 64), (65, 1), (200, 33)])
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 7), (64, 64), (65, 1), (200, 33), (700, 500), (1024, 1365)])
 def test_png_is_lossless(height: int, width: int) -> None:
     pixels = noise(height, width, 3)
     data = write_png(pixels, {"XML:com.adobe.xmp": "<ä/>", "Comment": ""})
