@@ -136,6 +136,11 @@ class Comfy:
             self.process.kill()
             self.process.wait()
 
+    def kill(self) -> None:
+        """End the process at once, as a system does that runs out of memory."""
+        self.process.kill()
+        self.process.wait()
+
     def log(self) -> str:
         """All that the server has printed so far."""
         return (self.base / "comfyui.log").read_text(encoding="utf-8", errors="replace")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 import comfy.model_management
+import psutil
 import torch
 from comfy_api.latest import ComfyExtension, io
 
@@ -57,9 +58,22 @@ class TestExit(io.ComfyNode):
         raise SystemExit(1)
 
 
+class TestKill(io.ComfyNode):
+    """Kills ComfyUI's process."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(node_id="TestKill", inputs=[io.Image.Input("images")], outputs=[io.Image.Output()])
+
+    @classmethod
+    def execute(cls, images: torch.Tensor) -> io.NodeOutput:  # noqa: ARG003  (the input's name)
+        psutil.Process().kill()
+        raise AssertionError("it lives on")
+
+
 class TestNodes(ComfyExtension):
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
-        return [TestSleep, TestRaise, TestExit]
+        return [TestSleep, TestRaise, TestExit, TestKill]
 
 
 async def comfy_entrypoint() -> TestNodes:
