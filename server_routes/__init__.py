@@ -65,6 +65,7 @@ def _register(server: PromptServer, settings: Settings, profiles: Mapping[str, P
     from .api import route_table
     from .job_handlers import JobHandlers
     from .jobs import BASE
+    from .model_handlers import ModelHandlers
     from .notifier import Notifier
     from .openapi import openapi_document
     from .operation_handlers import OperationHandlers
@@ -79,8 +80,8 @@ def _register(server: PromptServer, settings: Settings, profiles: Mapping[str, P
     readiness = Readiness(service, folder)
     notifier = Notifier(service)
     operations = OperationHandlers(service, readiness)
-    routes = route_table(JobHandlers(service), operations)
-    operations.document = openapi_document(routes, settings.limits)
+    routes = route_table(JobHandlers(service), ModelHandlers(service), operations)
+    operations.document = openapi_document(routes, settings, profiles)
     gate = Gate(settings, service.metrics)
     for route in routes:
         server.routes.route(route.method, route.base + route.path)(gate.wrap(route))

@@ -31,7 +31,7 @@ _HOST = r"(?P<host>[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])"
 _PORT = r"(?P<port>[1-9][0-9]{0,4})"
 # ASCII only, and an authority of host and port only: no user info, percent signs, backslashes or zone ids, about which
 # parsers disagree.
-_URL = re.compile(rf"(?P<scheme>https?)://{_HOST}(:{_PORT})?(?P<rest>[/?#][\x21-\x7e]*)?", re.IGNORECASE)
+_URL = re.compile(rf"(?P<scheme>https?)://{_HOST}(:{_PORT})?(?P<rest>[/?#][\x21-\x7e]*)?", re.IGNORECASE | re.ASCII)
 _HOST_AND_PORT = re.compile(rf"{_HOST}:{_PORT}")
 _LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")
 _MAX_NAME_CHARS = 253
@@ -167,7 +167,7 @@ def check_webhook_url(url: str, policy: AddressPolicy) -> None:
 def open_session(policy: AddressPolicy) -> ClientSession:
     """A client for addresses that ``check_url`` returned: no proxy, cookies or credentials; nothing is decompressed.
 
-    Whoever uses it follows no redirects by itself, sets the time limit, and closes it. Requests raise AddressRefusedError
+    Whoever uses it turns aiohttp's redirects off, limits the time, and closes it. Requests raise AddressRefusedError
     beside aiohttp's errors. Call it on the event loop.
     """
     connector = TCPConnector(

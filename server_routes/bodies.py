@@ -66,6 +66,8 @@ async def _read(request: web.Request, limits: Limits) -> Submission:
     if request.content_type == "multipart/form-data":
         try:
             return await _read_form(request, limits)
+        except UserInputError:
+            raise
         except (ValueError, AssertionError) as error:  # what aiohttp's reader raises on malformed forms
             raise _bad_form("it is malformed") from error
     raise UserInputError(

@@ -48,7 +48,7 @@ def encode_image(
     stem: str,
     output_format: OutputFormat,
     quality: int,
-    seed: int,
+    seed: int | None,
     verdict: dict[str, Any] | None,
 ) -> Picture:
     """One picture as a file. Slow: call it off the event loop.
@@ -58,7 +58,7 @@ def encode_image(
         stem: file name without extension.
         output_format: of the file.
         quality: 1..100, for JPEG and WebP.
-        seed: for the metadata.
+        seed: for the metadata; None where it is not known.
         verdict: for the metadata; None where there was no QA.
     """
     pixels = _to_bytes(image)
@@ -90,8 +90,8 @@ def _to_bytes(image: torch.Tensor) -> npt.NDArray[np.uint8]:
     return pixels
 
 
-def _xmp(seed: int, verdict: dict[str, Any] | None) -> bytes:
-    note: dict[str, Any] = {"seed": seed}
+def _xmp(seed: int | None, verdict: dict[str, Any] | None) -> bytes:
+    note: dict[str, Any] = {} if seed is None else {"seed": seed}
     if verdict is not None:  # without its measurements: they describe a person
         codes = [reason["code"] for reason in verdict["reasons"]]
         note["verdict"] = {"passed": verdict["passed"], "score": verdict["score"], "reasons": codes}

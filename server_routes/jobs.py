@@ -133,7 +133,7 @@ class Job:
         }
         if self.execution_ms is not None:
             summary["executionTime"] = self.execution_ms
-        if self.error is not None:
+        if self.error is not None and self.state.is_final:
             summary["error"] = self.error
         return summary
 
@@ -144,7 +144,7 @@ class Job:
             status["executionTime"] = self.execution_ms
         if self.state is State.IN_PROGRESS and self.progress:
             status["output"] = {"progress": self.progress}
-        if self.error is not None:
+        if self.error is not None and self.state.is_final:  # it is known a little before the end is on record
             status["error"] = self.error
         if self.state is State.COMPLETED:
             gone = self.pictures is None and self.images_as != "none"
@@ -203,10 +203,6 @@ class JobTable:
     def active(self) -> tuple[Job, ...]:
         """Waiting and running jobs, in order of arrival."""
         return tuple(self._active.values())
-
-    def finished(self) -> tuple[Job, ...]:
-        """Finished jobs that are still in memory, the latest end first."""
-        return tuple(reversed(self._finished.values()))
 
     def position(self, job: Job) -> int:
         """How many jobs of ours run before it, the running one included; 0 if it runs or has ended."""

@@ -50,7 +50,7 @@ def _filtered(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
 
 def _deflate(filtered: npt.NDArray[np.uint8]) -> bytes:
     """One zlib stream (RFC 1950) of bands that do not refer to each other."""
-    data = memoryview(filtered).cast("B")
+    data = filtered.data.cast("B")
     starts = range(0, len(data), _BAND_BYTES)
     bands = _THREADS.map(
         lambda start: _deflate_band(data[start : start + _BAND_BYTES], last=start == starts[-1]), starts

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from ..nodes.errors import UserInputError
 from ..workflows.profiles import Profile
+from ..workflows.raw_graph import NAME
 from .comfy_queue import Outcome, Refusal
 
 # Loader input -> the folder below models/ where its file belongs.
@@ -36,7 +37,7 @@ def explain_refusals(refusals: Sequence[Refusal], profile: Profile) -> UserInput
     if first.kind == "missing_node_type":
         return UserInputError(
             "node_missing",
-            "profile",
+            _graph_field(profile),
             f"profile {profile.name!r} needs the node type {first.class_type!r}, which is not installed",
             "Install the pack that has it, or choose another profile",
         )
@@ -44,7 +45,7 @@ def explain_refusals(refusals: Sequence[Refusal], profile: Profile) -> UserInput
     field = profile.field_at(first.node_id, name) if first.node_id is not None else None
     return UserInputError(
         "graph_invalid",
-        field or "profile",
+        field or _graph_field(profile),
         f"ComfyUI refuses the graph of profile {profile.name!r} at {first.class_type}.{name} ({first.kind})",
         "Correct the value" if field else "Correct the profile's graph",
     )
@@ -68,9 +69,14 @@ def explain_outcome(outcome: Outcome, profile: Profile) -> str:
     if outcome.exception_type is not None and "OutOfMemory" in outcome.exception_type:
         return "[out_of_memory] batch_size: the device ran out of memory. Ask for smaller or fewer images"
     return (
-        f"[node_failed] profile: node {outcome.class_type} failed with {_short(outcome.exception_type)}. "
-        "See the server's log"
+        f"[node_failed] {_graph_field(profile)}: node {outcome.class_type} failed with "
+        f"{_short(outcome.exception_type)}. See the server's log"
     )
+
+
+def _graph_field(profile: Profile) -> str:
+    """The request's field that says which graph runs."""
+    return NAME if profile.name == NAME else "profile"
 
 
 def _short(exception_type: str | None) -> str:

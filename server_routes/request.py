@@ -14,17 +14,19 @@ import re
 import secrets
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, NoReturn
+from typing import Annotated, Any, Literal, NoReturn
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from ..nodes.errors import UserInputError
+from ..nodes.job.handoff import parse_photo_reference
 from ..nodes.job.photo import PhotoLimits, check_photo
 from ..workflows.profiles import Profile, is_api_format
 from ..workflows.raw_graph import RawGraphError, adopt, image_field
 from .addresses import check_webhook_url
 from .bodies import Submission
 from .settings import MOST_ATTEMPTS, Limits, Settings
+from .validation import raise_first
 
 OutputFormat = Literal["png", "jpeg", "webp"]
 ImagesAs = Literal["base64", "url", "s3", "none"]
@@ -47,6 +49,14 @@ _DATA_URI = re.compile(r"data:image/[a-z0-9.+-]+;base64,", re.IGNORECASE)
 _PHOTO = "base64, a data URI or, where the server allows it, an https address of a PNG, JPEG or WebP image"
 
 
+def _whole(value: object) -> object:
+    """JSON has no integers: 20.0 is one, and so some clients write it."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+Whole = Annotated[int, BeforeValidator(_whole)]
+
+
 class NamedImage(BaseModel):
     """A picture for the LoadImage nodes of a request's own graph that mention its name."""
 
@@ -61,32 +71,38 @@ class JobInput(BaseModel):
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
-    user_photo: str | None = Field(None, description=f"The face: {_PHOTO} that shows exactly one.")
-    target_image: str | None = Field(None, description=f"The picture that gets the face: {_PHOTO}.")
-    prompt: str | None = Field(None, description="What the portrait shows.")
-    num_steps: int | None = Field(None, description="Sampling steps; the profile's own if left out.")
-    batch_size: int | None = Field(None, description="Pictures to make; the profile's own number if left out.")
-    width: int | None = Field(None, description="Pixels, a multiple of 16.")
-    height: int | None = Field(None, description="Pixels, a multiple of 16.")
-    seed: int | None = Field(None, description="Of the first attempt; by chance if left out. The result names it.")
-    profile: str | None = Field(None, description="Which graph runs; GET /profiles lists them.")
-    max_attempts: int | None = Field(None, description="The most attempts per picture, the first included.")
-    several_faces_in_photo: Literal["error", "largest"] | None = Field(
-        None, description="Whether a photo with several faces is refused or its largest face taken."
+    user_photo: str | None = Field(default=None, description=f"The face: {_PHOTO} that shows exactly one.")
+    target_image: str | None = Field(default=None, description=f"The picture that gets the face: {_PHOTO}.")
+    prompt: str | None = Field(default=None, description="What the portrait shows.")
+    num_steps: Whole | None = Field(default=None, description="Sampling steps; the profile's own if left out.")
+    batch_size: Whole | None = Field(
+        default=None, description="Pictures to make; the profile's own number if left out."
     )
-    output_format: OutputFormat = Field("png", description="File format of the pictures.")
-    quality: int = Field(90, description="Of JPEG and WebP, 1 to 100.")
+    width: Whole | None = Field(default=None, description="Pixels, a multiple of 16.")
+    height: Whole | None = Field(default=None, description="Pixels, a multiple of 16.")
+    seed: Whole | None = Field(
+        default=None, description="Of the first attempt; by chance if left out. The result names it."
+    )
+    profile: str | None = Field(default=None, description="Which graph runs; GET /profiles lists them.")
+    max_attempts: Whole | None = Field(default=None, description="The most attempts per picture, the first included.")
+    several_faces_in_photo: Literal["error", "largest"] | None = Field(
+        default=None, description="Whether a photo with several faces is refused or its largest face taken."
+    )
+    output_format: OutputFormat = Field(default="png", description="File format of the pictures.")
+    quality: Whole = Field(default=90, description="Of JPEG and WebP, 1 to 100.")
     images_as: ImagesAs | None = Field(
-        None,
+        default=None,
         description="How pictures are returned: inside the answer as base64, which is the default, as addresses on "
         "this server, uploaded to S3-compatible storage, or not at all.",
     )
-    include_generated: bool = Field(False, description="Return the pictures before the swap too.")
-    preview: bool = Field(False, description="Send the sampler's previews to the job's stream.")
+    include_generated: bool = Field(default=False, description="Return the pictures before the swap too.")
+    preview: bool = Field(default=False, description="Send the sampler's previews to the job's stream.")
     workflow: dict[str, Any] | None = Field(
-        None, description="A whole graph in API format, where the server allows it, as worker-comfyui takes it."
+        default=None, description="A whole graph in API format, where the server allows it, as worker-comfyui takes it."
     )
-    images: list[NamedImage] | None = Field(None, description="The pictures that the workflow's LoadImage nodes name.")
+    images: list[NamedImage] | None = Field(
+        default=None, description="The pictures that the workflow's LoadImage nodes name."
+    )
 
 
 class Policy(BaseModel):
@@ -94,10 +110,10 @@ class Policy(BaseModel):
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
-    executionTimeout: int | None = Field(None, description="Longest running time.")  # noqa: N815  (RunPod's name)
-    ttl: int | None = Field(None, description="Longest time from submission to the end.")
-    lowPriority: bool = Field(False, description="The same as priority -1.")  # noqa: N815  (RunPod's name)
-    priority: int = Field(0, description="From -10 to 10; higher runs first.")
+    executionTimeout: Whole | None = Field(default=None, description="Longest running time.")  # noqa: N815  (RunPod's name)
+    ttl: Whole | None = Field(default=None, description="Longest time from submission to the end.")
+    lowPriority: bool = Field(default=False, description="The same as priority -1.")  # noqa: N815  (RunPod's name)
+    priority: Whole = Field(default=0, description="From -10 to 10; higher runs first.")
 
 
 class Body(BaseModel):
@@ -107,7 +123,7 @@ class Body(BaseModel):
 
     input: JobInput
     policy: Policy = Policy()
-    webhook: str | None = Field(None, description="https address that gets the finished job's status by POST.")
+    webhook: str | None = Field(default=None, description="https address that gets the finished job's status by POST.")
 
 
 @dataclass(frozen=True)
@@ -285,23 +301,7 @@ def _parse_body(submission: Submission) -> Body:
     try:
         return Body.model_validate(raw)
     except ValidationError as error:
-        _raise_first(error)
-
-
-def _raise_first(error: ValidationError) -> NoReturn:
-    """Pydantic's first finding in our words; its own message may quote the photo."""
-    first = error.errors(include_input=False, include_url=False)[0]
-    path = [str(part) for part in first["loc"]]
-    name = ".".join(path[1:] if path[0] == "input" and len(path) > 1 else path)
-    if first["type"] == "missing":
-        raise UserInputError("field_missing", name, "the field is missing", "Add it to the request")
-    if first["type"] == "extra_forbidden":
-        parts: dict[str, type[BaseModel]] = {"input": JobInput, "policy": Policy}
-        model = NamedImage if len(path) > 3 else parts.get(path[0], Body) if len(path) > 1 else Body
-        known = ", ".join(sorted(model.model_fields))
-        raise UserInputError("field_unknown", name, "there is no such field", f"Remove it; the fields are {known}")
-    problem = first["msg"].removeprefix("Input should be ")
-    raise UserInputError("field_type", name, f"the value must be {problem}", "Correct the value")
+        raise_first(error, Body)
 
 
 def _files(given: JobInput, files: Mapping[str, bytes]) -> dict[str, bytes]:
@@ -346,6 +346,11 @@ def _raw_profile(given: JobInput, sources: dict[str, str | bytes | None], settin
             f"it is not a graph in API format of at most {settings.limits.max_graph_nodes} nodes",
             "Export it with 'Export (API)'",
         )
+    for node in given.workflow.values():
+        if any(isinstance(value, str) and parse_photo_reference(value) for value in node["inputs"].values()):
+            raise UserInputError(
+                "workflow_invalid", "workflow", "it refers to the photo of a job", "Send its pictures as images"
+            )
     images = given.images or []
     if len(images) > _MAX_RAW_IMAGES:
         raise UserInputError(

@@ -119,7 +119,7 @@ class JobService:
             task = self._loop.create_task(self._submit_once(submission, caller, key, digest, defaults))
             self._submitting[caller, key] = task
             task.add_done_callback(lambda _: self._submitting.pop((caller, key)))
-        job = await asyncio.shield(task)
+        job: Job = await asyncio.shield(task)
         if job.digest != digest:
             raise UserInputError(
                 "idempotency_conflict",

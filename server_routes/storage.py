@@ -5,18 +5,20 @@ from __future__ import annotations
 import importlib.util
 import logging
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime, timezone
 from typing import Any
 from urllib.parse import urlsplit
 
 log = logging.getLogger(__name__)
 
 LINK_SECONDS = 604_800  # a week, the longest a signed link may last
-_REQUIRED = ("BUCKET_ENDPOINT_URL", "BUCKET_ACCESS_KEY_ID", "BUCKET_SECRET_ACCESS_KEY", "BUCKET_NAME")
+_REQUIRED = ("BUCKET_ENDPOINT_URL", "BUCKET_ACCESS_KEY_ID", "BUCKET_SECRET_ACCESS_KEY")
+_OPTIONAL = ("BUCKET_NAME", "BUCKET_REGION")
 # S3's error codes and botocore's own -> what the operator has set wrong.
 _CAUSES = {
-    "NoSuchBucket": "BUCKET_NAME, and that the bucket exists",
+    "NoSuchBucket": "BUCKET_NAME, and that the bucket exists (without BUCKET_NAME it is the month's, such as 11-26)",
     "ParamValidationError": "BUCKET_NAME",
     "InvalidAccessKeyId": "BUCKET_ACCESS_KEY_ID",
     "SignatureDoesNotMatch": "BUCKET_SECRET_ACCESS_KEY and BUCKET_REGION",
@@ -40,15 +42,32 @@ class Upload:
 
 
 class Storage:
-    """One bucket. Its methods block and may be called from several threads at a time."""
+    """One bucket, or one a month. Its methods block and may be called from several threads at a time.
+
+    Args:
+        endpoint_url: of the storage.
+        access_key_id: as the storage gave it.
+        secret_access_key: belongs to it.
+        bucket: where all pictures go; None for the bucket that is named after the month of the upload, ``11-26``, as
+            RunPod's SDK names it. It must exist.
+        region: of the bucket; None where the storage has none.
+        clock: tells the month.
+    """
 
     def __init__(
-        self, endpoint_url: str, access_key_id: str, secret_access_key: str, bucket: str, region: str | None = None
+        self,
+        endpoint_url: str,
+        access_key_id: str,
+        secret_access_key: str,
+        bucket: str | None = None,
+        region: str | None = None,
+        clock: Callable[[], datetime] = lambda: datetime.now(timezone.utc),
     ) -> None:
         self._credentials = (access_key_id, secret_access_key)
         self._endpoint_url = endpoint_url
         self._bucket = bucket
         self._region = region
+        self._clock = clock
         self._lock = threading.Lock()
         self._connected: Any = None
 
@@ -59,10 +78,10 @@ class Storage:
         Raises:
             ValueError: a variable is missing or cannot be used, or boto3 is not installed; no value is shown.
         """
-        given = {name: environ.get(name, "").strip() for name in (*_REQUIRED, "BUCKET_REGION")}
-        missing = [name for name in _REQUIRED if not given[name]]
-        if len(missing) == len(_REQUIRED):
+        given = {name: environ.get(name, "").strip() for name in (*_REQUIRED, *_OPTIONAL)}
+        if not any(given.values()):
             return None
+        missing = [name for name in _REQUIRED if not given[name]]
         if missing:
             raise ValueError(f"uploads need {' and '.join(missing)} too: set all of {', '.join(_REQUIRED)}, or none")
         _check_endpoint(given["BUCKET_ENDPOINT_URL"])
@@ -72,7 +91,7 @@ class Storage:
             endpoint_url=given["BUCKET_ENDPOINT_URL"],
             access_key_id=given["BUCKET_ACCESS_KEY_ID"],
             secret_access_key=given["BUCKET_SECRET_ACCESS_KEY"],
-            bucket=given["BUCKET_NAME"],
+            bucket=given["BUCKET_NAME"] or None,
             region=given["BUCKET_REGION"] or None,
         )
 
@@ -82,17 +101,7 @@ class Storage:
         Raises:
             StorageError: the storage is not reachable or refuses.
         """
-        from botocore.exceptions import BotoCoreError, ClientError
-
-        client = self._client()
-        try:
-            client.put_object(Bucket=self._bucket, Key=key, Body=data, ContentType=content_type)
-            link: str = client.generate_presigned_url(
-                "get_object", Params={"Bucket": self._bucket, "Key": key}, ExpiresIn=LINK_SECONDS
-            )
-        except (BotoCoreError, ClientError) as error:
-            raise StorageError(_explain(error)) from error
-        return link
+        return self._put(self._bucket_now(), Upload(key, data, content_type))
 
     def put_all(self, uploads: Sequence[Upload]) -> list[str]:
         """Store all pictures or none: links in the same order.
@@ -100,24 +109,40 @@ class Storage:
         Raises:
             StorageError: one could not be stored; those already stored have been deleted again.
         """
+        bucket = self._bucket_now()
         links: list[str] = []
         tried: list[str] = []
         try:
             for upload in uploads:
                 tried.append(upload.key)
-                links.append(self.put(upload.key, upload.data, upload.content_type))
+                links.append(self._put(bucket, upload))
         except StorageError:
-            self._delete(tried)  # the one that failed too: its answer may have been lost after it was stored
+            self._delete(bucket, tried)  # the one that failed too: its answer may have been lost after it was stored
             raise
         return links
 
-    def _delete(self, keys: Sequence[str]) -> None:
+    def _bucket_now(self) -> str:
+        return self._bucket or self._clock().strftime("%m-%y")
+
+    def _put(self, bucket: str, upload: Upload) -> str:
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        client = self._client()
+        place = {"Bucket": bucket, "Key": upload.key}
+        try:
+            client.put_object(**place, Body=upload.data, ContentType=upload.content_type)
+            link: str = client.generate_presigned_url("get_object", Params=place, ExpiresIn=LINK_SECONDS)
+        except (BotoCoreError, ClientError) as error:
+            raise StorageError(_explain(error)) from error
+        return link
+
+    def _delete(self, bucket: str, keys: Sequence[str]) -> None:
         from botocore.exceptions import BotoCoreError, ClientError
 
         client = self._client()
         for key in keys:
             try:
-                client.delete_object(Bucket=self._bucket, Key=key)
+                client.delete_object(Bucket=bucket, Key=key)
             except (BotoCoreError, ClientError) as error:
                 log.warning(
                     "Flux Face: %s may be left in the storage, since deleting it failed: %s", key, _explain(error)

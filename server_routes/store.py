@@ -17,7 +17,6 @@ import os
 import sqlite3
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
 from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
 
@@ -92,6 +91,8 @@ class JobStore:
         self._vault = vault
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
+            # Nobody else's to read, and SQLite gives its further files the mode of the first.
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
             self._db = sqlite3.connect(path, isolation_level=None, timeout=2.0)
         except (OSError, sqlite3.Error) as error:
             raise StoreError(f"the job table {path} cannot be opened ({error})") from error
@@ -128,8 +129,6 @@ class JobStore:
                 f"the job table {path} is of a newer Flux Face (version {version}). Install that, or set "
                 "FLUX_FACE_DATA_DIR to another folder"
             )
-        with suppress(OSError):  # a file system without permissions
-            os.chmod(path, 0o600)  # noqa: PTH101  (sqlite3 made the file, not pathlib)
 
     def close(self) -> None:
         """End the connection."""

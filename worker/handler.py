@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import secrets
 import time
 from typing import Any, Protocol
 
@@ -12,16 +13,15 @@ from .progress import ProgressReporter
 from .results import ResultTooLargeError, fit, limit_bytes
 from .routes_client import FINAL_STATES, RoutesClient, RoutesGoneError, RoutesRefusedError
 from .settings import Settings
-from .storage import StorageError, upload_images
 from .supervisor import Health, NotReadyError
 
 log = logging.getLogger(__name__)
 
 SUBMISSIONS = 2
-FIRST_LOOK_S = 0.02
+CANCEL_LOOK_S = 0.02
 CANCEL_S = 10.0
-# The routes' word for a ComfyUI whose prompt worker thread died under the job.
-SERVER_BROKEN = "[server_broken]"
+# The routes' words for a job that ComfyUI lost: its prompt worker thread died, or the process did.
+LOST = ("[server_broken]", "[server_restarted]", "[result_gone]")
 
 Output = dict[str, Any]
 
@@ -63,7 +63,7 @@ class Handler:
         try:
             async with ProgressReporter(job, self._platform) as progress:
                 output = await self._run(job, progress)
-        except (JobFailedError, RoutesRefusedError, ResultTooLargeError, StorageError) as error:
+        except (JobFailedError, RoutesRefusedError, ResultTooLargeError) as error:
             log.error("job %s failed: %s", job["id"], error)
             return {"error": str(error)}
         except NotReadyError as error:
@@ -88,20 +88,42 @@ class Handler:
             raise JobFailedError(
                 '[field_type] input: must be an object. Send {"input": {"user_photo": ..., "prompt": ...}}'
             )
-        output = await self._run_somewhere(job_input, progress)
-        if self._settings.bucket_endpoint_url:
-            await asyncio.to_thread(upload_images, output, job["id"], self._settings)
+        policy = job["policy"] if isinstance(job.get("policy"), dict) else {}
+        body = {"input": self._with_storage(job_input), "policy": {"lowPriority": policy.get("lowPriority") is True}}
+        output = await self._run_somewhere(job["id"], body, self._limit_s(policy), progress)
         limit = limit_bytes(job["id"], platform=self._platform)
         return output if limit is None else await asyncio.to_thread(fit, output, limit)
 
-    async def _run_somewhere(self, job_input: dict[str, Any], progress: ProgressReporter) -> Output:
+    def _with_storage(self, job_input: dict[str, Any]) -> dict[str, Any]:
+        """The job's input, with its pictures to be uploaded where there is a bucket and it says nothing else."""
+        if self._settings.bucket_endpoint_url:
+            job_input = {"images_as": "s3", **job_input}
+        if self._platform and job_input.get("images_as") == "url":
+            raise JobFailedError(
+                "[images_as_unreachable] images_as: the addresses would be on this worker, where nobody can reach "
+                "them. Use base64, s3 or none"
+            )
+        return job_input
+
+    def _limit_s(self, policy: dict[str, Any]) -> float:
+        """How long the graph may run. The policy's time to live is the platform's, which knows when it got the job."""
+        asked_ms = policy.get("executionTimeout")
+        longest = self._settings.job_timeout_s
+        return min(longest, asked_ms / 1000) if isinstance(asked_ms, int) and asked_ms > 0 else longest
+
+    async def _run_somewhere(
+        self, job_id: str, body: dict[str, Any], limit_s: float, progress: ProgressReporter
+    ) -> Output:
         """The job's output, from a second ComfyUI if the first one went away under it."""
+        # RunPod sends a job that failed again under its id, and that is a new job of the routes.
+        delivery = f"{job_id}-{secrets.token_hex(4)}"
         for submission in range(1, SUBMISSIONS + 1):
             progress.report({"stage": "waiting for ComfyUI"})
             health = await self._comfyui.ready(self._settings.availability_timeout_s)
             try:
                 async with RoutesClient(self._settings.url, self._comfyui.token) as routes:
-                    output = await self._follow(routes, job_input, health, progress)
+                    submitted = asyncio.create_task(routes.run(body, f"{delivery}-{submission}"))
+                    output = await self._follow(routes, submitted, limit_s, health, progress)
             except RoutesGoneError as error:
                 if submission == SUBMISSIONS:
                     raise JobFailedError(
@@ -117,65 +139,79 @@ class Handler:
         raise AssertionError("unreachable")
 
     async def _follow(
-        self, routes: RoutesClient, job_input: dict[str, Any], health: Health, progress: ProgressReporter
+        self,
+        routes: RoutesClient,
+        submitted: asyncio.Task[str],
+        limit_s: float,
+        health: Health,
+        progress: ProgressReporter,
     ) -> Output:
-        """Submit and wait."""
-        submission = asyncio.create_task(routes.run({"input": job_input}))
+        """Wait for the job's output; what does not end by itself is cancelled."""
         try:
             # Shielded, so that a job that is cancelled while it is being submitted is still known by its id.
-            status = await self._wait(routes, await asyncio.shield(submission), progress)
+            status = await self._wait(routes, await asyncio.shield(submitted), limit_s, progress)
         except (asyncio.CancelledError, RoutesGoneError, JobFailedError):
-            await asyncio.shield(self._cancel(routes, submission, health))
+            await asyncio.shield(self._cancel(routes, submitted, health))
             raise
         return _output(status)
 
-    async def _wait(self, routes: RoutesClient, routes_id: str, progress: ProgressReporter) -> dict[str, Any]:
+    async def _wait(
+        self, routes: RoutesClient, routes_id: str, limit_s: float, progress: ProgressReporter
+    ) -> dict[str, Any]:
         """The job's final status."""
-        longest_pause_s = self._settings.polling_interval_ms / 1000
-        submitted = time.monotonic()
-        while True:
-            status = await routes.status(routes_id)
-            if status["status"] in FINAL_STATES:
-                return status
-            # Time behind another job does not count.
-            if status.get("executionTime", 0) > self._settings.job_timeout_s * 1000:
-                raise JobFailedError(
-                    f"[job_timeout] the job took longer than {self._settings.job_timeout_s:g} s and was cancelled. "
-                    "Ask for fewer steps or images, or raise FLUX_FACE_JOB_TIMEOUT_S"
-                )
-            progress.report(_progress(status))
-            # Seldom enough to cost nothing, often enough that a short job is not much longer for it.
-            await asyncio.sleep(min(longest_pause_s, max(FIRST_LOOK_S, (time.monotonic() - submitted) / 20)))
+        started: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-    async def _cancel(self, routes: RoutesClient, submission: asyncio.Task[str], health: Health) -> None:
+        def look(snapshot: dict[str, Any]) -> None:
+            progress.report(_progress(snapshot))
+            if snapshot["status"] == "IN_PROGRESS" and not started.done():
+                started.set_result(None)
+
+        following = asyncio.create_task(routes.follow(routes_id, look, self._settings.polling_interval_ms / 1000))
+        try:
+            # Time behind another job does not count.
+            awaited: set[asyncio.Future[Any]] = {following, started}
+            await asyncio.wait(awaited, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({following}, timeout=limit_s)
+            if not following.done():
+                raise JobFailedError(
+                    f"[job_timeout] the job took longer than {limit_s:g} s and was cancelled. Ask for fewer steps or "
+                    "images, or for more time: policy.executionTimeout up to the worker's FLUX_FACE_JOB_TIMEOUT_S"
+                )
+            return following.result()
+        finally:
+            following.cancel()
+            await asyncio.gather(following, return_exceptions=True)
+
+    async def _cancel(self, routes: RoutesClient, submitted: asyncio.Task[str], health: Health) -> None:
         """Cancel the graph; replace a ComfyUI that does not let go of it, which a hung GPU call looks like."""
         deadline = time.monotonic() + CANCEL_S
         try:
-            routes_id = await submission
+            routes_id = await submitted
             await routes.cancel(routes_id)
             while (await routes.status(routes_id))["status"] not in FINAL_STATES:
                 if time.monotonic() > deadline:
                     cause = f"ComfyUI did not stop a cancelled job within {CANCEL_S:g} s"
                     self._comfyui.restart(health.generation, cause)
                     return
-                await asyncio.sleep(FIRST_LOOK_S)
+                await asyncio.sleep(CANCEL_LOOK_S)
         except (RoutesGoneError, RoutesRefusedError) as error:
             log.info("nothing left to cancel: %s", error)
 
 
 def _output(status: dict[str, Any]) -> Output:
-    if status["status"] == "COMPLETED":
-        output = status["output"]
-        if not isinstance(output, dict):
-            raise JobFailedError("[internal] the routes completed the job without an output")
-        return output
     error = status.get("error") or ""
-    if error.startswith(SERVER_BROKEN):
+    if error.startswith(LOST):
         raise RoutesGoneError(error)
-    raise JobFailedError(error or f"[job_{status['status'].lower()}] the job ended as {status['status']}")
+    if status["status"] != "COMPLETED":
+        raise JobFailedError(error or f"[job_{status['status'].lower()}] the job ended as {status['status']}")
+    output = status["output"]
+    if not isinstance(output, dict):
+        raise JobFailedError("[internal] the routes completed the job without an output")
+    return output
 
 
-def _progress(status: dict[str, Any]) -> dict[str, Any]:
-    output = status.get("output")
-    detail = output.get("progress") if isinstance(output, dict) else None
-    return {"stage": "queued" if status["status"] == "IN_QUEUE" else "running", **(detail or {})}
+def _progress(snapshot: dict[str, Any]) -> dict[str, Any]:
+    detail = {name: value for name, value in snapshot.items() if name not in ("id", "status", "position")}
+    if snapshot["status"] == "IN_QUEUE":
+        return {"stage": "queued", "position": snapshot.get("position", 0)}
+    return {"stage": "running", **detail}

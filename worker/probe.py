@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 ROUTES = "/flux-face/v1"
 RESTART_ADVICE = "restart ComfyUI"
+WARM_UP_FAILED = "the warm-up failed"
 PROBE_TIMEOUT_S = 5.0
 
 
@@ -21,7 +22,7 @@ class Probe:
         detail: why not, in words.
         silent: nothing answered at all.
         broken: it answers and says that only a restart helps, e.g. its prompt worker thread has ended.
-        fatal: it runs and will never have our routes.
+        fatal: it runs, but will never have our routes or has failed to warm up.
     """
 
     ready: bool
@@ -59,9 +60,14 @@ def probe(url: str) -> Probe:
 
 
 def _unready(status: int, body: bytes) -> Probe:
-    """A 503 lists its reasons; a full queue passes, other reasons say that only a restart helps."""
+    """A 503 lists its reasons; a full queue passes, others say that only a restart helps or that nothing does."""
     try:
         reasons = [str(reason) for reason in json.loads(body)["reasons"]]
     except (ValueError, KeyError, TypeError):
         return Probe(False, f"/ready answered HTTP {status}")
-    return Probe(False, "; ".join(reasons), broken=any(RESTART_ADVICE in reason for reason in reasons))
+    return Probe(
+        False,
+        "; ".join(reasons),
+        broken=any(RESTART_ADVICE in reason for reason in reasons),
+        fatal=any(reason.startswith(WARM_UP_FAILED) for reason in reasons),
+    )

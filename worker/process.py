@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes.util
 import logging
+import math
 import os
 import re
 import signal
@@ -22,9 +23,29 @@ TOKENS_VARIABLE = "FLUX_FACE_API_TOKENS"
 LAUNCHER = Path(__file__).resolve().parent / "launcher.py"
 LOG_TAIL_LINES = 400
 TERMINATE_S = 5.0
-# The worker's own: ComfyUI and its custom nodes neither need nor should see them.
-_WITHHELD = ("PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "RUNPOD_AI_API_KEY", "RUNPOD_API_KEY")
-_WITHHELD_PREFIXES = ("BUCKET_", "RUNPOD_WEBHOOK_")
+# The worker's own: ComfyUI and its custom nodes neither need nor should see them. And no durable jobs: after a restart
+# the worker itself submits its jobs once more.
+_WITHHELD = (
+    "PYTHONPATH",
+    "PYTHONHOME",
+    "PYTHONSTARTUP",
+    "RUNPOD_AI_API_KEY",
+    "RUNPOD_API_KEY",
+    "FLUX_FACE_COMFYUI_TOKEN",
+    "FLUX_FACE_DURABLE_KEY",
+)
+_WITHHELD_PREFIXES = ("RUNPOD_WEBHOOK_",)
+# Limits of the routes for a server of which the worker is the client: unless the operator sets them, it is never told
+# to wait, and what it has fetched is not kept for long.
+_UNLIMITED = "1000000"
+ROUTE_LIMITS = {
+    "FLUX_FACE_JOBS_PER_MINUTE": _UNLIMITED,
+    "FLUX_FACE_REQUESTS_PER_MINUTE": _UNLIMITED,
+    "FLUX_FACE_MAX_RESULTS": "32",
+    "FLUX_FACE_MAX_RECORDS": "1000",
+}
+# The worker ends a job that takes too long, and replaces a ComfyUI that does not let go of it; the routes come after.
+JOB_SECONDS_MARGIN = 60
 _EXCEPTION_LINE = re.compile(r"^[A-Za-z_][\w.]*(Error|Exception|Interrupt|Exit)\b.*")
 
 
@@ -51,8 +72,15 @@ def command(settings: Settings) -> list[str]:
     return [*arguments, *settings.comfyui_args]
 
 
-def environment(settings: Settings, inherited: Mapping[str, str], token: str | None) -> dict[str, str]:
-    """ComfyUI's environment: the worker's without its secrets and without what would change Python's path."""
+def environment(settings: Settings, inherited: Mapping[str, str], token: str | None, data_dir: Path) -> dict[str, str]:
+    """ComfyUI's environment: the worker's without its secrets and without what would change Python's path.
+
+    Args:
+        settings: for the limits.
+        inherited: the worker's.
+        token: the worker's own for the routes, if they want one.
+        data_dir: where the routes keep their job table.
+    """
     env = {
         name: value
         for name, value in inherited.items()
@@ -60,6 +88,10 @@ def environment(settings: Settings, inherited: Mapping[str, str], token: str | N
     }
     if token:
         env[TOKENS_VARIABLE] = f"{env[TOKENS_VARIABLE]},flux-face-worker:{token}"
+    job_seconds = math.ceil(settings.job_timeout_s) + JOB_SECONDS_MARGIN
+    for name, value in {**ROUTE_LIMITS, "FLUX_FACE_JOB_SECONDS": str(job_seconds)}.items():
+        env.setdefault(name, value)
+    env["FLUX_FACE_DATA_DIR"] = str(data_dir)
     env["PYTHONUNBUFFERED"] = "1"
     env["PYTHONIOENCODING"] = "utf-8"
     if settings.tcmalloc and sys.platform == "linux" and "LD_PRELOAD" not in env:
@@ -76,13 +108,14 @@ class ComfyProcess:
     Args:
         settings: how to start it.
         token: the worker's own for the routes, if they want one.
+        data_dir: for the routes' job table.
         on_end: called from another thread as soon as its output ends, which is when it does.
 
     Raises:
         StartError: it could not be started.
     """
 
-    def __init__(self, settings: Settings, token: str | None, on_end: Callable[[], None]) -> None:
+    def __init__(self, settings: Settings, token: str | None, data_dir: Path, on_end: Callable[[], None]) -> None:
         self._oom_kills = _oom_kills()
         self._tail: deque[str] = deque(maxlen=LOG_TAIL_LINES)
         arguments = command(settings)
@@ -90,7 +123,7 @@ class ComfyProcess:
             self._process = subprocess.Popen(
                 arguments,
                 cwd=settings.base_directory or settings.comfyui_path,
-                env=environment(settings, os.environ, token),
+                env=environment(settings, os.environ, token, data_dir),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,

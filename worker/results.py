@@ -6,7 +6,6 @@ import base64
 import io
 import json
 import logging
-from collections.abc import Iterator
 from typing import Any
 
 log = logging.getLogger(__name__)
@@ -56,14 +55,6 @@ def fit(output: dict[str, Any], limit: int) -> dict[str, Any]:
         f"[result_too_large] the result has {size:,} bytes and RunPod carries {limit:,}. "
         "Ask for fewer or smaller images, leave out include_generated, or set BUCKET_ENDPOINT_URL to upload them"
     )
-
-
-def inline_images(output: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """The image entries that carry their data themselves."""
-    for name in _IMAGE_LISTS:
-        for image in output.get(name) or ():
-            if image.get("type") == "base64":
-                yield image
 
 
 def _reencode(output: dict[str, Any], quality: int) -> dict[str, Any]:

@@ -8,11 +8,14 @@ import logging
 import os
 import signal
 import sys
+from functools import partial
 from types import FrameType
 from typing import Any
 
+from .delivery import deliver_persistently
 from .external import ExternalComfyUI
 from .handler import Handler
+from .launcher import follow_parent
 from .settings import Settings, SettingsError
 from .shutdown import GracefulShutdown
 from .supervisor import NotReadyError, Supervisor
@@ -32,6 +35,9 @@ def main() -> int:
     os.environ.setdefault("RUNPOD_LOG_LEVEL", "INFO")
     if settings.serve_api_locally and "--rp_serve_api" not in sys.argv:
         sys.argv += ["--rp_serve_api", "--rp_api_host", "0.0.0.0"]  # noqa: S104  (what the variable asks for)
+    if sys.platform == "linux":
+        # The SDK's heartbeat is a fork, and would report a worker that was killed as alive for ever.
+        os.register_at_fork(after_in_child=partial(follow_parent, os.getpid()))
     if settings.comfyui_url:
         return _serve(settings, ExternalComfyUI(settings))
     supervisor = Supervisor(settings)
@@ -71,6 +77,10 @@ def _serve(settings: Settings, comfyui: Supervisor | ExternalComfyUI) -> int:
         shutdown.arm()
         return settings.jobs_at_a_time
 
+    try:
+        deliver_persistently()
+    except AttributeError as error:
+        log.warning("this runpod SDK lacks %s: a result is lost where a connection breaks as it is sent", error)
     runpod.serverless.register_fitness_check(comfyui_ready)
     config: dict[str, Any] = {
         "handler": Handler(settings, comfyui),

@@ -96,7 +96,11 @@ class Settings:
     )
     boot_timeout_s: float = field(
         default=420.0,
-        metadata=_variable("FLUX_FACE_BOOT_TIMEOUT_S", _seconds(1, 3600), "how long ComfyUI may take to become ready"),
+        metadata=_variable(
+            "FLUX_FACE_BOOT_TIMEOUT_S",
+            _seconds(1, 3600),
+            "how long ComfyUI may take to become ready, its warm-up included",
+        ),
     )
     silence_timeout_s: float = field(
         default=60.0,
@@ -130,7 +134,9 @@ class Settings:
     polling_interval_ms: int = field(
         default=250,
         metadata=_variable(
-            "COMFY_POLLING_INTERVAL_MS", _count(10, 60_000), "time between two looks at a running job's progress"
+            "COMFY_POLLING_INTERVAL_MS",
+            _count(10, 60_000),
+            "time between two looks at a running job while its event stream is broken",
         ),
     )
     polling_max_retries: int | None = field(
@@ -184,7 +190,7 @@ class Settings:
     bucket_endpoint_url: str | None = field(
         default=None,
         metadata=_variable(
-            "BUCKET_ENDPOINT_URL", _url, "S3-compatible storage; if set, images are uploaded and returned as links"
+            "BUCKET_ENDPOINT_URL", _url, "S3-compatible storage; if set, pictures are uploaded and returned as links"
         ),
     )
     bucket_access_key_id: str | None = field(
@@ -198,8 +204,12 @@ class Settings:
     bucket_name: str | None = field(
         default=None,
         metadata=_variable(
-            "BUCKET_NAME", str, "its bucket; if unset, month and year as the RunPod SDK does, e.g. 11-26"
+            "BUCKET_NAME", str, "its bucket; if unset, month and year of the upload as in the RunPod SDK, e.g. 11-26"
         ),
+    )
+    bucket_region: str | None = field(
+        default=None,
+        metadata=_variable("BUCKET_REGION", str, "the bucket's region, where the storage has regions"),
     )
 
     @classmethod

@@ -7,10 +7,12 @@ import enum
 import logging
 import os
 import secrets
+import tempfile
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from .probe import Probe, probe
 from .process import TOKENS_VARIABLE, ComfyProcess, StartError
@@ -21,6 +23,8 @@ log = logging.getLogger(__name__)
 BACK_OFF_FIRST_S = 1.0
 BACK_OFF_MAX_S = 30.0
 WATCH_INTERVAL_S = 2.0
+# Where nothing but chance could help: a missing pack, a warm-up that failed.
+HOPELESS_RESTARTS = 1
 
 
 class State(enum.Enum):
@@ -51,6 +55,21 @@ class Health:
     pid: int | None = None
 
 
+@dataclass(frozen=True)
+class Life:
+    """How one ComfyUI process fared.
+
+    Attributes:
+        was_ready: at least once.
+        cause: why it ended, or had to.
+        hopeless: another one would most likely fare the same.
+    """
+
+    was_ready: bool
+    cause: str
+    hopeless: bool = False
+
+
 class NotReadyError(RuntimeError):
     """ComfyUI is not ready in time, or not any more; the message has the cause."""
 
@@ -67,6 +86,8 @@ class Supervisor:
         self._waiters: set[Callable[[], None]] = set()
         self._wake = threading.Event()
         self._stopping = False
+        # The routes' job table, of which nothing is worth more than the worker; the next one must not find it locked.
+        self._data_dir = tempfile.TemporaryDirectory(prefix="flux-face-", ignore_cleanup_errors=True)
         self._restart_cause: str | None = None
         # A daemon, because the kernel's parent-death signal needs it alive exactly as long as the interpreter is.
         self._thread = threading.Thread(target=self._run, name="comfyui-supervisor", daemon=True)
@@ -81,11 +102,12 @@ class Supervisor:
         self._thread.start()
 
     def stop(self) -> None:
-        """End ComfyUI and wait for its end. Harmless when repeated."""
+        """End ComfyUI, wait for its end and remove its job table. Harmless when repeated."""
         self._stopping = True
         self._wake.set()
         if self._thread.is_alive():
             self._thread.join()
+        self._data_dir.cleanup()
         self._change(state=State.STOPPED)
 
     def restart(self, generation: int, cause: str) -> None:
@@ -157,30 +179,31 @@ class Supervisor:
     def _run(self) -> None:
         failures = 0
         while not self._stopping:
-            was_ready, cause = self._run_once()
+            life = self._run_once()
             if self._stopping:
                 return
-            failures = 0 if was_ready else failures + 1
-            if failures > self._settings.max_restarts:
-                log.error("%s. Giving up after %d attempts", cause, failures)
-                self._change(state=State.FAILED, cause=cause, pid=None)
+            failures = 0 if life.was_ready else failures + 1
+            most = min(HOPELESS_RESTARTS, self._settings.max_restarts) if life.hopeless else self._settings.max_restarts
+            if failures > most:
+                log.error("%s. Giving up after %d attempts", life.cause, failures)
+                self._change(state=State.FAILED, cause=life.cause, pid=None)
                 return
             delay = min(BACK_OFF_FIRST_S * 2**failures, BACK_OFF_MAX_S) if failures else 0.0
-            log.error("%s. Restarting in %.0f s", cause, delay)
-            self._change(state=State.RESTARTING, cause=cause, pid=None)
+            log.error("%s. Restarting in %.0f s", life.cause, delay)
+            self._change(state=State.RESTARTING, cause=life.cause, pid=None)
             self._pause(delay)
 
-    def _run_once(self) -> tuple[bool, str]:
-        """One life of ComfyUI: whether it was ever ready, and why it ended."""
+    def _run_once(self) -> Life:
+        """Start ComfyUI and watch it to its end."""
         with self._lock:
             self._restart_cause = None
             generation = self._health.generation + 1
         started = time.monotonic()
         self._change(state=State.STARTING, generation=generation, boot_s=None)
         try:
-            process = ComfyProcess(self._settings, self._token, on_end=self._wake.set)
+            process = ComfyProcess(self._settings, self._token, Path(self._data_dir.name), on_end=self._wake.set)
         except StartError as error:
-            return False, str(error)
+            return Life(False, str(error), hopeless=True)
         self._change(pid=process.pid)
         log.info("ComfyUI is starting as process %d on port %d", process.pid, self._settings.port)
         try:
@@ -188,17 +211,17 @@ class Supervisor:
         finally:
             process.end()
 
-    def _watch(self, process: ComfyProcess, started: float) -> tuple[bool, str]:
+    def _watch(self, process: ComfyProcess, started: float) -> Life:
         was_ready = False
         last_ready = started
         while True:
             cause = self._must_end(process)
             if cause:
-                return was_ready, cause
+                return Life(was_ready, cause)
             result = probe(self._settings.url)
             now = time.monotonic()
             if result.fatal:
-                return was_ready, result.detail
+                return Life(was_ready, result.detail, hopeless=True)
             if result.ready:
                 last_ready = now
                 if self.health().state is not State.READY:
@@ -209,7 +232,7 @@ class Supervisor:
             else:
                 cause = self._judge_silence(result, was_ready, now - last_ready)
                 if cause and not process.exit_cause():
-                    return was_ready, cause
+                    return Life(was_ready, cause)
             self._pause(WATCH_INTERVAL_S if result.ready else self._settings.check_interval_s)
 
     def _must_end(self, process: ComfyProcess) -> str | None:

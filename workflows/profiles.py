@@ -162,9 +162,12 @@ def _find(graph: Mapping[str, Any], field: str, file_name: str) -> Binding | Non
         if (input_name := carriers.get(node["class_type"])) is not None
         and not isinstance(node["inputs"].get(input_name, []), list)  # a link: the value comes from another node
     ]
-    titled = [at for at in candidates if graph[at.node_id].get("_meta", {}).get("title", "").lower() == field]
-    if len(candidates) == 1 and field not in _BY_TITLE_ONLY:
-        return candidates[0]
+    titles = {at: graph[at.node_id].get("_meta", {}).get("title", "").lower() for at in candidates}
+    titled = [at for at in candidates if titles[at] == field]
+    if field not in _BY_TITLE_ONLY:
+        candidates = [at for at in candidates if titles[at] not in _BY_TITLE_ONLY]
+        if len(candidates) == 1:
+            return candidates[0]
     if len(titled) == 1:
         return titled[0]
     if len(titled) > 1 or (candidates and field not in _BY_TITLE_ONLY):

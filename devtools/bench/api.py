@@ -220,7 +220,7 @@ async def _load(server: Server, case: Case) -> list[Row]:
             taken += await _crowd(way, case, CROWD, JOBS_PER_ONE)
     label = f"{case.label}, no wait"
     return [
-        higher(f"jobs per second, {label}, {CLIENTS} clients", *map(statistics.median, rates), ORIGINAL, "jobs/s"),
+        higher(f"jobs per second, {label}, {CLIENTS} clients", *_medians(rates), ORIGINAL, "jobs/s"),
         _milliseconds(f"time per job, {label}, {CROWD} clients, 99th percentile", 99, *times),
     ]
 
@@ -232,6 +232,10 @@ async def _crowd(way: Way, case: Case, clients: int, jobs: int) -> list[float]:
     return [seconds for several in await asyncio.gather(*(one() for _ in range(clients))) for seconds in several]
 
 
+def _medians(rates: tuple[list[float], list[float]]) -> tuple[float, float]:
+    return statistics.median(rates[0]), statistics.median(rates[1])
+
+
 def _milliseconds(case: str, percent: float, ours: Sequence[float], original: Sequence[float]) -> Row:
-    values = (1000 * float(np.percentile(seconds, percent)) for seconds in (ours, original))
-    return lower(case, *values, ORIGINAL, "ms")
+    mine, theirs = (1000 * float(np.percentile(seconds, percent)) for seconds in (ours, original))
+    return lower(case, mine, theirs, ORIGINAL, "ms")

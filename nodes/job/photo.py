@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import struct
+import zipfile
 import zlib
 from dataclasses import dataclass
 
@@ -34,6 +35,8 @@ _MID_GREY = 0.5
 # How a complete file ends; WebP says its length at the start, which Pillow checks.
 _END_MARKS = {"PNG": b"IEND\xaeB`\x82", "JPEG": b"\xff\xd9"}
 _ACCEPTED = "Send a PNG, JPEG or WebP still image"
+# What must not come behind a JPEG, where phones put depth maps and short films: documents, scripts, archives.
+_FOREIGN = (b"%PDF-", b"<?php", b"<script", b"<html", b"Rar!\x1a\x07", b"7z\xbc\xaf\x27\x1c")
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,8 @@ def check_photo(data: bytes, limits: PhotoLimits, field: str = "user_photo") -> 
         Width and height in pixels, before EXIF rotation.
 
     Raises:
-        UserInputError: ``photo_empty``, ``photo_too_large``, ``photo_format``, ``photo_animated``, ``photo_corrupt``.
+        UserInputError: ``photo_empty``, ``photo_too_large``, ``photo_format``, ``photo_animated``, ``photo_corrupt``,
+            ``photo_polyglot``.
     """
     with _open(data, limits, field) as image:
         try:
@@ -64,7 +68,15 @@ def check_photo(data: bytes, limits: PhotoLimits, field: str = "user_photo") -> 
         except _DECODE_ERRORS as error:
             raise _corrupt(field) from error
         width, height = image.size
-        return width, height
+        kind = image.format
+    if _is_polyglot(data, str(kind)):
+        raise UserInputError(
+            "photo_polyglot",
+            field,
+            "something else follows the picture in its file",
+            "Save the photo again and send that",
+        )
+    return width, height
 
 
 def decode_photo(data: bytes, limits: PhotoLimits, field: str = "user_photo") -> torch.Tensor:
@@ -148,6 +160,42 @@ def _sniff(data: bytes) -> str | None:
     if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
         return "WEBP"
     return None
+
+
+def _is_polyglot(data: bytes, name: str) -> bool:
+    """Whether the file is more than a picture. Only pixels are used, so this protects those who get the file itself."""
+    if name == "PNG":
+        return len(data) > _png_end(data)
+    if name == "WEBP":
+        length = int.from_bytes(data[4:8], "little")
+        return len(data) > length + 8 + length % 2
+    behind = data[_jpeg_end(data) :]
+    return any(mark in behind for mark in _FOREIGN) or zipfile.is_zipfile(io.BytesIO(behind))
+
+
+def _png_end(data: bytes) -> int:
+    """Behind the IEND chunk (ISO/IEC 15948, 5.3)."""
+    place = 8
+    while place + 12 <= len(data):
+        length, kind = struct.unpack_from(">I4s", data, place)
+        place += 12 + length
+        if kind == b"IEND":
+            return int(place)
+    return len(data)
+
+
+def _jpeg_end(data: bytes) -> int:
+    """Behind the first picture's EOI marker (ITU-T T.81, annex B)."""
+    place = 2
+    while (place := data.find(b"\xff", place)) >= 0 and place + 1 < len(data):
+        marker = data[place + 1]
+        if marker == 0xD9:
+            return place + 2
+        if marker in (0x00, 0x01, 0xFF) or 0xD0 <= marker <= 0xD8:  # stuffed byte, fill byte, or no length follows
+            place += 1 if marker == 0xFF else 2
+        else:
+            place += 2 + int.from_bytes(data[place + 2 : place + 4], "big")
+    return len(data)
 
 
 def _to_rgb(image: Image.Image) -> npt.NDArray[np.float32]:

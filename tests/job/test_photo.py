@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import zipfile
 import zlib
 from typing import Any
 
@@ -176,6 +177,32 @@ def test_damaged_bytes_never_raise_anything_else(name: str) -> None:
             decode_photo(bytes(damaged), LIMITS)
         except UserInputError as error:
             assert error.code.startswith("photo_")  # noqa: PT017  (some damage is harmless, so nothing need be raised)
+
+
+def zipped() -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("run.py", "print('hello')")
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("name", ["PNG", "JPEG", "WEBP"])
+@pytest.mark.parametrize("behind", [zipped(), b"%PDF-1.7 ...", b"<?php system($x); ?>"], ids=["zip", "pdf", "php"])
+def test_polyglots(name: str, behind: bytes) -> None:
+    data = encode(Image.effect_noise((64, 64), 80).convert("RGB"), name)
+    assert check_photo(data, LIMITS) == (64, 64)
+    with pytest.raises(UserInputError) as caught:
+        check_photo(data + behind, LIMITS)
+    assert caught.value.code == "photo_polyglot"
+
+
+def test_what_phones_put_behind_a_jpeg_is_no_polyglot() -> None:
+    """A second picture (a depth or gain map), or a short film."""
+    noise = Image.effect_noise((64, 64), 80).convert("RGB")
+    two = encode(noise, "MPO", save_all=True, append_images=[noise.resize((16, 16))])
+    assert check_photo(two, LIMITS) == (64, 64)
+    film = bytes.fromhex("00000018667479706d703432") + np.random.default_rng(3).bytes(200_000)
+    assert check_photo(encode(noise, "JPEG", progressive=True) + film, LIMITS) == (64, 64)
 
 
 def test_too_many_bytes() -> None:

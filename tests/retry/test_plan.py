@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from flux_face.nodes.errors import UserInputError
-from flux_face.nodes.retry.plan import plan_retry
+from flux_face.nodes.retry.plan import attempt_of, plan_retry
 from flux_face.tests.comfy_server import Graph
 from flux_face.tests.retry.graphs import custom_sampler_graph, ksampler_graph, node
 
@@ -84,3 +84,20 @@ def test_a_graph_of_a_thousand_nodes_is_walked_at_once() -> None:
         previous = f"b{i}"
     graph["retry"]["inputs"]["images"] = [previous, 0]
     assert len(plan(graph).repeated) == 1003
+
+
+@pytest.mark.parametrize(
+    ("node_id", "attempt"),
+    [
+        ("sample", 1),
+        ("12", 1),
+        ("retry.0.0.copy.sample", 2),
+        ("retry.0.0.latents.sample", 2),
+        ("retry.0.0.step", 2),
+        ("retry.0.0.step.0.0.copy.sample", 3),
+        ("retry.0.0.step.0.0.step.0.0.step", 4),
+        ("other.0.0.sample", 1),
+    ],
+)
+def test_the_attempt_of_a_running_node(node_id: str, attempt: int) -> None:
+    assert attempt_of(node_id) == attempt

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import io
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,6 +37,15 @@ class Answer:
 
 
 @dataclass(frozen=True)
+class RawAnswer:
+    """Status code, headers and body as it came."""
+
+    code: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+@dataclass(frozen=True)
 class Client:
     """Speaks to one server."""
 
@@ -50,6 +60,10 @@ class Client:
         async with self.session.post(self.url + BASE + path, **kwargs) as response:
             return Answer(response.status, await response.json())
 
+    async def raw(self, method: str, path: str, **kwargs: Any) -> RawAnswer:
+        async with self.session.request(method, self.url + path, **kwargs) as response:
+            return RawAnswer(response.status, response.headers, await response.read())
+
     async def runsync(self, **job_input: Any) -> Answer:
         return await self.post("/runsync", json={"input": job_input})
 
@@ -60,16 +74,16 @@ class Client:
         job_id: str = answer.body["id"]
         return job_id
 
-    async def until(self, job_id: str, *states: str) -> Answer:
+    async def until(self, job_id: str, *states: str, headers: Mapping[str, str] | None = None) -> Answer:
         """Ask for the status until it is one of these; the test's timeout bounds it."""
         while True:
-            answer = await self.get(f"/status/{job_id}")
+            answer = await self.get(f"/status/{job_id}", headers=headers)
             if answer.body["status"] in states:
                 return answer
             await asyncio.sleep(0.05)
 
-    async def until_ended(self, job_id: str) -> Answer:
-        return await self.until(job_id, "COMPLETED", "FAILED", "CANCELLED", "TIMED_OUT")
+    async def until_ended(self, job_id: str, headers: Mapping[str, str] | None = None) -> Answer:
+        return await self.until(job_id, "COMPLETED", "FAILED", "CANCELLED", "TIMED_OUT", headers=headers)
 
 
 def open_image(item: dict[str, str]) -> Image.Image:

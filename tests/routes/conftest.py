@@ -1,4 +1,4 @@
-"""Servers for the routes' tests: one as it comes, one with tokens and tight limits."""
+"""Servers for the routes' tests: one as it comes, one with tokens and tight limits, one with all that can be on."""
 
 from __future__ import annotations
 
@@ -9,11 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import boto3
 import pytest
 import pytest_asyncio
 
+from flux_face.tests.catalogue.hub import Hub
 from flux_face.tests.comfy_server import Comfy
 from flux_face.tests.routes.client import Client
+from flux_face.tests.routes.peers import Peer, peer
 
 ROOT = Path(__file__).resolve().parents[2]
 COMFYUI = Path(os.environ.get("COMFYUI_PATH") or ROOT / ".comfyui" / "ComfyUI")
@@ -28,6 +31,23 @@ TIGHT = {
     "FLUX_FACE_MAX_QUEUE": "3",
     "FLUX_FACE_MAX_RESULTS": "5",
     "FLUX_FACE_MAX_TOTAL_PIXELS": "40000",
+}
+
+ADMIN = "ops-0123456789abcdef"
+WEBHOOK_SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+ORIGIN = "https://studio.example"
+BUCKET = "portraits"
+WIDE = {
+    "FLUX_FACE_API_TOKENS": f"{TIGHT['FLUX_FACE_API_TOKENS']},ops:{ADMIN}",
+    "FLUX_FACE_ADMINS": "ops",
+    "FLUX_FACE_RAW_GRAPHS": "true",
+    "FLUX_FACE_URL_INPUTS": "true",
+    "FLUX_FACE_WEBHOOK_SECRETS": WEBHOOK_SECRET,
+    "FLUX_FACE_CORS_ORIGINS": ORIGIN,
+    "FLUX_FACE_WARM_UP": "starter",
+    "BUCKET_ACCESS_KEY_ID": "key",
+    "BUCKET_SECRET_ACCESS_KEY": "secret",
+    "BUCKET_NAME": BUCKET,
 }
 
 _IMAGE = {"class_type": "EmptyImage", "inputs": {"width": 64, "height": 64, "batch_size": 1, "color": 0x336699}}
@@ -110,6 +130,55 @@ def tight_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Comfy]:
     """The same with tokens and small limits."""
     with start_server(tmp_path_factory.mktemp("tight"), TIGHT) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def outside() -> Iterator[Peer]:
+    """A server on this machine whose address the third server may connect to."""
+    with peer() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def bucket_url() -> Iterator[str]:
+    """An S3-compatible storage with one bucket."""
+    moto = pytest.importorskip("moto.server", reason="the S3-compatible server of these tests")
+    server = moto.ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    url = f"http://{host}:{port}"
+    boto3.client(
+        "s3", endpoint_url=url, aws_access_key_id="key", aws_secret_access_key="secret", region_name="us-east-1"
+    ).create_bucket(Bucket=BUCKET)
+    yield url
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def hub() -> Iterator[Hub]:
+    """A server that behaves like Hugging Face, where the third server looks for models."""
+    with Hub.running() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def wide_server(tmp_path_factory: pytest.TempPathFactory, outside: Peer, bucket_url: str, hub: Hub) -> Iterator[Comfy]:
+    """The same with everything on that is off by default, and warmed up."""
+    environment = {
+        **WIDE,
+        "HF_ENDPOINT": hub.url(),
+        "FLUX_FACE_ALLOWED_HOSTS": f"127.0.0.1:{outside.port}",
+        "BUCKET_ENDPOINT_URL": bucket_url,
+    }
+    with start_server(tmp_path_factory.mktemp("wide"), environment) as server:
+        yield server
+
+
+@pytest_asyncio.fixture
+async def wide(wide_server: Comfy) -> AsyncIterator[Client]:
+    """A client of the third server that shows Alice's token."""
+    async with aiohttp.ClientSession(headers={"Authorization": f"Bearer {TOKENS['alice']}"}) as session:
+        yield Client(session, wide_server.url)
 
 
 @pytest_asyncio.fixture

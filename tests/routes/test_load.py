@@ -16,7 +16,7 @@ from typing import Any
 import aiohttp
 import numpy as np
 import numpy.typing as npt
-import psutil  # type: ignore[import-untyped]  # no types of its own
+import psutil
 from PIL import Image
 
 from flux_face.tests.routes.client import BASE, Answer, Client, as_base64, encode

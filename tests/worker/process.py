@@ -22,7 +22,7 @@ HERE = Path(__file__).resolve().parent
 COMFYUI = Path(os.environ.get("COMFYUI_PATH") or ROOT / ".comfyui" / "ComfyUI")
 _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
-SLOW, HANG, KILL_ONCE, EXIT_THEN_KILL, NOISE = (code * 1000 for code in range(1, 6))
+SLOW, HANG, KILL_ONCE, EXIT_THEN_KILL, NOISE, FAIL = (code * 1000 for code in range(1, 7))
 """Seeds of the trouble profile; add the amount, for times in tenths of a second."""
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from enum import Enum, auto
 from types import TracebackType
 from typing import Any
 
@@ -24,12 +26,13 @@ class PlatformJob:
     """One job as the platform sees it.
 
     Attributes:
-        results: every final result that was posted; exactly one is right.
+        results: every final result that was posted, a repetition of one left out; exactly one is right.
         progress: every progress update, with whether the result had been posted before it.
     """
 
     id: str
     input: Any
+    policy: dict[str, object] | None = None
     taken: bool = False
     stopping: bool = False
     results: list[dict[str, Any]] = field(default_factory=list)
@@ -42,10 +45,44 @@ class PlatformJob:
         return self.results[0]
 
 
-class Platform:
-    """Runs in a thread of its own; its methods are for the test's."""
+class Fault(Enum):
+    """What may become of a request."""
 
-    def __init__(self) -> None:
+    NONE = auto()
+    REFUSED = auto()
+    DROPPED = auto()
+    ANSWER_LOST = auto()
+
+
+class Faults:
+    """Decides by chance which requests go wrong.
+
+    Answers get lost for results only: no client could tell a lost answer to job-take from no job.
+    """
+
+    def __init__(self, seed: int, share: float) -> None:
+        self._random = random.Random(seed)
+        self._share = share
+        self.count = 0
+
+    def draw(self, path: str) -> Fault:
+        """For the next request to an address."""
+        if self._random.random() >= self._share:
+            return Fault.NONE
+        self.count += 1
+        kinds = [Fault.REFUSED, Fault.DROPPED]
+        return self._random.choice([*kinds, Fault.ANSWER_LOST] if "/job-done/" in path else kinds)
+
+
+class Platform:
+    """Runs in a thread of its own; its methods are for the test's.
+
+    Args:
+        faults: what goes wrong on the way; nothing if None.
+    """
+
+    def __init__(self, faults: Faults | None = None) -> None:
+        self.faults = faults
         self.jobs: dict[str, PlatformJob] = {}
         self.pings: list[dict[str, str]] = []
         self.refuse_results = 0
@@ -74,9 +111,11 @@ class Platform:
             "RUNPOD_SKIP_GPU_CHECK": "true",
         }
 
-    def submit(self, job_input: object, job_id: str | None = None) -> PlatformJob:
+    def submit(
+        self, job_input: object, job_id: str | None = None, policy: dict[str, object] | None = None
+    ) -> PlatformJob:
         """Queue a job."""
-        job = PlatformJob(job_id or f"{uuid.uuid4()}-u1", job_input)
+        job = PlatformJob(job_id or f"{uuid.uuid4()}-u1", job_input, policy)
 
         async def add() -> None:
             async with self._changed:
@@ -124,7 +163,7 @@ class Platform:
 
     async def _start(self) -> None:
         self._changed = asyncio.Condition()
-        app = web.Application(client_max_size=64_000_000)
+        app = web.Application(client_max_size=64_000_000, middlewares=[self._stumble])
         app.router.add_get(BASE + "/job-take/{worker}", self._take)
         app.router.add_get(BASE + "/job-take-batch/{worker}", self._take_batch)
         app.router.add_get(BASE + "/job-stop/{worker}", self._stops)
@@ -155,7 +194,22 @@ class Platform:
             taken = free()
             for job in taken:
                 job.taken = True
-        return [{"id": job.id, "input": job.input} for job in taken]
+        return [
+            {"id": job.id, "input": job.input, **({} if job.policy is None else {"policy": job.policy})}
+            for job in taken
+        ]
+
+    @web.middleware
+    async def _stumble(
+        self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+    ) -> web.StreamResponse:
+        fault = Fault.NONE if self.faults is None else self.faults.draw(request.path)
+        if fault is Fault.REFUSED:
+            return web.Response(status=502)
+        answer = await handler(request) if fault is not Fault.DROPPED else web.Response()
+        if fault is not Fault.NONE and request.transport is not None:
+            request.transport.abort()
+        return answer
 
     async def _take(self, request: web.Request) -> web.Response:
         jobs = await self._waiting(1)
@@ -191,7 +245,8 @@ class Platform:
             return web.Response(status=502)
         if len(body) > MAX_RESULT_BYTES:
             return web.Response(status=400)
-        job.results.append(content)
+        if content not in job.results:
+            job.results.append(content)
         return web.Response()
 
     async def _ping(self, request: web.Request) -> web.Response:

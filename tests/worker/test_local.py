@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from flux_face.tests.worker.conftest import Production
+from flux_face.tests.worker.cutter import Cutter
 from flux_face.tests.worker.process import SLOW, Worker, free_port, is_running, post, trouble, wait_gone
 from flux_face.tests.worker.standin import Platform
 
@@ -82,6 +83,20 @@ def test_sigterm_cancels_a_long_job_when_its_grace_is_over(
         assert worker.process.wait(20) == 0
     assert job.results == []
     platform.wait(lambda: production.active_jobs() == 0, 5, "end of the graph")
+
+
+def test_a_broken_event_stream_loses_neither_job_nor_progress(
+    production: Production, platform: Platform, tmp_path: Path
+) -> None:
+    with Cutter(production.worker.comfy_port) as cutter:
+        env = {**platform.environment(), "FLUX_FACE_COMFYUI_URL": cutter.url}
+        with Worker(tmp_path, env=env):
+            job = platform.submit(trouble(SLOW + 25))
+            output = platform.finish(job)["output"]
+    assert len(output["images"]) == 1
+    assert "submissions" not in output
+    assert cutter.cut > 1
+    assert {update["stage"] for update, _ in job.progress} == {"running"}
 
 
 def test_refresh_worker_takes_one_job_and_stops(production: Production, platform: Platform, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from flux_face.server_routes.settings import Settings as RouteSettings
 from flux_face.tests.worker.process import COMFYUI, ROOT, wait_gone
 from flux_face.worker.process import StartError, command, environment
 from flux_face.worker.settings import Settings
@@ -36,23 +37,43 @@ def test_a_missing_comfyui_is_refused_with_the_variable_to_set(tmp_path: Path) -
         command(_settings(COMFYUI_PATH=str(tmp_path)))
 
 
-def test_secrets_and_python_paths_stay_with_the_worker() -> None:
+def test_secrets_and_python_paths_stay_with_the_worker(tmp_path: Path) -> None:
     inherited = {
         "PATH": "/bin",
         "PYTHONPATH": "/pack",
         "RUNPOD_AI_API_KEY": "key",
         "RUNPOD_WEBHOOK_GET_JOB": "url",
-        "BUCKET_SECRET_ACCESS_KEY": "secret",
+        "FLUX_FACE_COMFYUI_TOKEN": "token",
         "FLUX_FACE_MAX_STEPS": "8",
+        "FLUX_FACE_WARM_UP": "starter",
+        "BUCKET_SECRET_ACCESS_KEY": "secret",
     }
-    env = environment(_settings(FLUX_FACE_TCMALLOC="false"), inherited, None)
-    assert set(env) - set(inherited) == {"PYTHONUNBUFFERED", "PYTHONIOENCODING"}
-    assert {name for name in inherited if name in env} == {"PATH", "FLUX_FACE_MAX_STEPS"}
+    env = environment(_settings(FLUX_FACE_TCMALLOC="false"), inherited, None, tmp_path)
+    kept = {"PATH", "FLUX_FACE_MAX_STEPS", "FLUX_FACE_WARM_UP", "BUCKET_SECRET_ACCESS_KEY"}
+    assert {name for name in inherited if name in env} == kept
+    assert "FLUX_FACE_API_TOKENS" not in env
 
 
-def test_the_worker_joins_the_operators_tokens() -> None:
-    env = environment(_settings(), {"FLUX_FACE_API_TOKENS": "team:0123456789abcdef"}, "f" * 32)
+def test_the_worker_joins_the_operators_tokens(tmp_path: Path) -> None:
+    env = environment(_settings(), {"FLUX_FACE_API_TOKENS": "team:0123456789abcdef"}, "f" * 32, tmp_path)
     assert env["FLUX_FACE_API_TOKENS"] == f"team:0123456789abcdef,flux-face-worker:{'f' * 32}"
+
+
+def test_the_job_table_is_the_workers_own(tmp_path: Path) -> None:
+    env = environment(_settings(), {"FLUX_FACE_DATA_DIR": "/shared", "FLUX_FACE_DURABLE_KEY": "key"}, None, tmp_path)
+    assert env["FLUX_FACE_DATA_DIR"] == str(tmp_path)
+    assert "FLUX_FACE_DURABLE_KEY" not in env
+
+
+def test_the_routes_never_let_the_worker_wait_unless_the_operator_says_so(tmp_path: Path) -> None:
+    settings = _settings(FLUX_FACE_JOB_TIMEOUT_S="900")
+    limits = RouteSettings.from_environ(environment(settings, {}, None, tmp_path)).limits
+    assert limits.jobs_per_minute == limits.requests_per_minute == 1_000_000
+    assert limits.job_seconds > 900
+    assert limits.max_queue >= 16
+    assert limits.max_results >= 2 * 16
+    tight = environment(settings, {"FLUX_FACE_JOBS_PER_MINUTE": "5"}, None, tmp_path)
+    assert RouteSettings.from_environ(tight).limits.jobs_per_minute == 5
 
 
 def test_the_launcher_runs_a_script_as_python_does(tmp_path: Path) -> None:

@@ -9,11 +9,13 @@ import base64
 import io
 import signal
 import time
+from pathlib import Path
 
+import psutil
 from PIL import Image
 
 from flux_face.tests.worker.conftest import Production
-from flux_face.tests.worker.process import EXIT_THEN_KILL, HANG, KILL_ONCE, NOISE, SLOW, trouble, wait_gone
+from flux_face.tests.worker.process import EXIT_THEN_KILL, FAIL, HANG, KILL_ONCE, NOISE, SLOW, trouble, wait_gone
 
 
 def _picture(entry: dict[str, str]) -> Image.Image:
@@ -42,15 +44,40 @@ def test_an_input_that_is_no_object_is_refused(production: Production) -> None:
     assert result["error"].startswith("[field_type] input: ")
 
 
+def test_addresses_on_the_worker_are_refused_for_nobody_could_reach_them(production: Production) -> None:
+    assert str(production.run(images_as="url")["error"]).startswith("[images_as_unreachable] images_as: ")
+    output = production.run(images_as="none")["output"]
+    assert isinstance(output, dict)
+    assert "images" not in output
+
+
 def test_progress_is_reported_and_never_after_the_result(production: Production) -> None:
     job = production.platform.submit(trouble(SLOW + 25))
     production.platform.finish(job)
     time.sleep(1)  # for an update that would come too late
-    steps = [update["value"] for update, _ in job.progress if "value" in update]
+    running = [update for update, _ in job.progress if update["stage"] == "running"]
+    assert {update["class_type"] for update in running} == {"FluxFaceTrouble"}
+    steps = [update["value"] for update in running]
     assert steps
     assert steps == sorted(steps)
     assert len(job.progress) <= 5  # about 2.5 s of work, one a second
     assert not any(late for _, late in job.progress)
+
+
+def test_a_waiting_jobs_place_is_reported(production: Production) -> None:
+    first, second = (production.platform.submit(trouble(SLOW + 25)) for _ in range(2))
+    for job in (first, second):
+        production.platform.finish(job)
+    places = [update.get("position") for update, _ in second.progress if update["stage"] == "queued"]
+    assert places
+    assert set(places) == {1}
+
+
+def test_a_jobs_own_policy_ends_it_earlier(production: Production) -> None:
+    job = production.platform.submit(trouble(SLOW + 100), policy={"executionTimeout": 1500, "ttl": 86_400_000})
+    error = production.platform.finish(job)["error"]
+    assert error.startswith("[job_timeout] the job took longer than 1.5 s")
+    production.platform.wait(lambda: production.active_jobs() == 0, 5, "end of the graph")
 
 
 def test_a_cancelled_job_stops_its_graph(production: Production) -> None:
@@ -70,6 +97,14 @@ def test_two_jobs_are_held_and_a_waiting_one_can_be_cancelled(production: Produc
     assert "output" in production.platform.finish(running)
     production.platform.wait(lambda: production.active_jobs() == 0, 5, "empty queue")
     assert waiting.results == []
+
+
+def test_a_job_delivered_again_under_its_id_is_run_again(production: Production) -> None:
+    """As the platform does after a retry."""
+    failed = production.platform.submit(trouble(FAIL), "again-u1")
+    assert str(production.platform.finish(failed)["error"]).startswith("[")
+    again = production.platform.submit(trouble(), "again-u1")
+    assert "output" in production.platform.finish(again)
 
 
 def test_a_result_over_the_limit_is_reencoded(production: Production) -> None:
@@ -118,7 +153,12 @@ def test_a_job_over_its_time_is_cancelled_and_a_hung_comfyui_replaced(production
 
 
 def test_sigterm_while_comfyui_boots_leaves_nothing(production: Production) -> None:
-    production.worker.process.send_signal(signal.SIGTERM)
+    worker = psutil.Process(production.worker.process.pid)
+    children = worker.children(recursive=True)
+    data_dirs = {Path(child.environ()["FLUX_FACE_DATA_DIR"]) for child in children if "main.py" in str(child.cmdline())}
+    worker.send_signal(signal.SIGTERM)
     assert production.worker.process.wait(20) == 0
-    for pid in production.worker.comfy_pids():
+    for pid in (*production.worker.comfy_pids(), *(child.pid for child in children)):
         wait_gone(pid)
+    assert data_dirs
+    assert not any(folder.exists() for folder in data_dirs)

@@ -1,77 +1,69 @@
-"""Uploading results to S3-compatible storage: a real server, real links."""
+"""Results to S3-compatible storage: a real server, real links, the bucket of the month."""
 
 from __future__ import annotations
 
+import base64
 import io
 import json
-import subprocess
-import sys
-import time
 import urllib.request
 from collections.abc import Iterator
-from pathlib import Path
+from datetime import datetime, timedelta, timezone
+from typing import Any
 
 import boto3
 import pytest
 from PIL import Image
 
 from flux_face.tests.worker.conftest import Production
-from flux_face.tests.worker.process import Worker, free_port, trouble
+from flux_face.tests.worker.process import Worker, make_base
 from flux_face.tests.worker.standin import Platform
 
-pytest.importorskip("moto", reason="the S3-compatible server of these tests")
+moto_server = pytest.importorskip("moto.server", reason="the S3-compatible server of these tests")
 
 
 @pytest.fixture(scope="module")
 def storage() -> Iterator[str]:
-    url = f"http://127.0.0.1:{free_port()}"
-    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", url.rpartition(":")[2]]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
-        try:
-            client = boto3.client(
-                "s3",
-                endpoint_url=url,
-                aws_access_key_id="key",
-                aws_secret_access_key="secret",
-                region_name="us-east-1",
-            )
-            _create_bucket(client, server)
-            yield url
-        finally:
-            server.terminate()
+    server = moto_server.ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
 
 
-def _create_bucket(client: object, server: subprocess.Popen[bytes]) -> None:
-    from botocore.exceptions import EndpointConnectionError
-
-    deadline = time.monotonic() + 60
-    while True:
-        try:
-            client.create_bucket(Bucket="portraits")  # type: ignore[attr-defined]
-        except EndpointConnectionError:
-            assert server.poll() is None
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
-        else:
-            return
-
-
-def _environment(url: str, bucket: str = "portraits") -> dict[str, str]:
-    return {
-        "BUCKET_ENDPOINT_URL": url,
-        "BUCKET_ACCESS_KEY_ID": "key",
-        "BUCKET_SECRET_ACCESS_KEY": "secret",
-        "BUCKET_NAME": bucket,
-    }
+@pytest.fixture(scope="module")
+def with_bucket(storage: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Production]:
+    """A worker with everything but the bucket's name."""
+    directory = tmp_path_factory.mktemp("bucket")
+    with Platform() as platform:
+        env = {
+            **platform.environment(),
+            "FLUX_FACE_BASE_DIRECTORY": str(make_base(directory / "base")),
+            "BUCKET_ENDPOINT_URL": storage,
+            "BUCKET_ACCESS_KEY_ID": "key",
+            "BUCKET_SECRET_ACCESS_KEY": "secret-hush",
+        }
+        with Worker(directory, env=env) as worker:
+            worker.wait_log("ComfyUI is ready", timeout_s=180)
+            yield Production(platform, worker)
 
 
-def test_images_are_uploaded_and_returned_as_links(
-    production: Production, platform: Platform, storage: str, tmp_path: Path
-) -> None:
-    env = {**platform.environment(), **_environment(storage), "FLUX_FACE_COMFYUI_URL": production.comfy_url}
-    with Worker(tmp_path, env=env):
-        result = platform.finish(platform.submit(trouble(batch_size=2, include_generated=True)))
-    output = result["output"]
+def test_a_storage_that_refuses_is_an_error_not_a_lost_result(with_bucket: Production) -> None:
+    error = str(with_bucket.run()["error"])
+    assert error.startswith("[upload_failed] ")
+    assert "NoSuchBucket" in error
+    assert "hush" not in error
+
+
+def test_pictures_are_uploaded_and_returned_as_links(with_bucket: Production, storage: str) -> None:
+    client: Any = boto3.client(
+        "s3", endpoint_url=storage, aws_access_key_id="k", aws_secret_access_key="s", region_name="us-east-1"
+    )
+    today = datetime.now(timezone.utc)
+    for month in {f"{day:%m-%y}" for day in (today, today + timedelta(days=1))}:
+        client.create_bucket(Bucket=month)
+    result = with_bucket.run(batch_size=2, include_generated=True)
+    output: Any = result["output"]
+    assert [len(output[name]) for name in ("images", "generated")] == [2, 2]
     for image in (*output["images"], *output["generated"]):
         assert image["type"] == "s3_url"
         with urllib.request.urlopen(image["data"], timeout=30) as answer:
@@ -80,16 +72,8 @@ def test_images_are_uploaded_and_returned_as_links(
     assert len(json.dumps(result)) < 10_000
 
 
-def test_a_storage_that_refuses_is_an_error_not_a_lost_result(
-    production: Production, platform: Platform, storage: str, tmp_path: Path
-) -> None:
-    env = {
-        **platform.environment(),
-        **_environment(storage, bucket="none-such"),
-        "FLUX_FACE_COMFYUI_URL": production.comfy_url,
-    }
-    with Worker(tmp_path, env=env):
-        result = platform.finish(platform.submit(trouble()))
-    assert result["error"].startswith("[upload_failed] ")
-    assert "NoSuchBucket" in result["error"]
-    assert "secret" not in result["error"]
+def test_a_job_may_ask_for_its_pictures_all_the_same(with_bucket: Production) -> None:
+    output: Any = with_bucket.run(images_as="base64")["output"]
+    (image,) = output["images"]
+    assert image["type"] == "base64"
+    assert Image.open(io.BytesIO(base64.b64decode(image["data"]))).size == (64, 64)

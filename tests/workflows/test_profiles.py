@@ -72,6 +72,12 @@ def test_the_field_behind_an_input_is_found_through_a_link() -> None:
     assert profile.field_at("swap", "engine") is None
 
 
+def test_a_node_that_is_titled_for_another_field_is_not_the_photo() -> None:
+    profiles = load_profiles([BUILT_IN_DIR])
+    assert set(profiles["qa"].bindings) == {"target_image", "job_id"}
+    assert set(profiles["qa-photo"].bindings) == {"target_image", "user_photo", "job_id"}
+
+
 def test_defaults_are_the_templates_values(tmp_path: Path) -> None:
     profile = Profile.from_file(write(tmp_path / "mine.json", {"image": IMAGE, "output": OUTPUT}))
     assert profile.name == "mine"

@@ -1,4 +1,4 @@
-"""Nodes that misbehave on request, loaded into the tests' ComfyUI as a second pack."""
+"""Nodes that misbehave on request, and a list of all routes, loaded into the tests' ComfyUI as a second pack."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ import time
 import comfy.model_management
 import psutil
 import torch
+from aiohttp import web
 from comfy_api.latest import ComfyExtension, io
+from server import PromptServer
 
 
 class TestSleep(io.ComfyNode):
@@ -69,6 +71,15 @@ class TestKill(io.ComfyNode):
     def execute(cls, images: torch.Tensor) -> io.NodeOutput:  # noqa: ARG003  (the input's name)
         psutil.Process().kill()
         raise AssertionError("it lives on")
+
+
+async def routes(request: web.Request) -> web.Response:  # noqa: ARG001  (a handler's argument)
+    """Method and path of all that the server answers."""
+    known = ((route.method, route.resource) for route in PromptServer.instance.app.router.routes())
+    return web.json_response([[method, resource.canonical] for method, resource in known if resource is not None])
+
+
+PromptServer.instance.routes.get("/test-routes")(routes)
 
 
 class TestNodes(ComfyExtension):

@@ -18,7 +18,7 @@ from comfy_api.latest import ComfyExtension, io
 DONE = Path(os.environ.get("FLUX_FACE_TROUBLE_DIR", "."))
 STEP_S = 0.05
 
-SLOW, HANG, KILL_ONCE, EXIT_THEN_KILL, NOISE = range(1, 6)
+SLOW, HANG, KILL_ONCE, EXIT_THEN_KILL, NOISE, FAIL = range(1, 7)
 
 
 def _first_time(name: str) -> bool:
@@ -63,6 +63,8 @@ class FluxFaceTrouble(io.ComfyNode):
             os.kill(os.getpid(), signal.SIGKILL)
         elif code == NOISE:
             images = torch.rand(images.shape, generator=torch.Generator().manual_seed(amount))
+        elif code == FAIL:
+            raise RuntimeError("trouble")
         return io.NodeOutput(images)
 
 

@@ -1,0 +1,60 @@
+"""Models over HTTP: which there are and which are here, and downloading them for admins."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import folder_paths
+from aiohttp import web
+from pydantic import ValidationError
+
+from ..catalogue.manifest import load_manifest
+from ..catalogue.presence import FACE_FOLDERS, OTHER_NAMES
+from ..nodes.errors import UserInputError
+from .auth import Caller
+from .bodies import read_submission
+from .downloads import DownloadBody, Downloads
+from .service import JobService
+from .validation import raise_first
+
+
+class ModelHandlers:
+    """One method per route."""
+
+    def __init__(self, service: JobService) -> None:
+        self._service = service
+        self._downloads = Downloads(load_manifest(), Path(folder_paths.models_dir), _folders())
+
+    async def models(self, request: web.Request, caller: Caller) -> web.Response:
+        return web.json_response(await self._service.off_loop(self._downloads.listing))
+
+    async def download(self, request: web.Request, caller: Caller) -> web.Response:
+        submission = await read_submission(request, self._service.settings.limits)
+        try:
+            body = DownloadBody.model_validate_json(submission.json)
+        except ValidationError as error:
+            if error.errors()[0]["type"] == "json_invalid":
+                raise UserInputError(
+                    "body_not_json", "body", "the body is not valid JSON", 'Send {"models": [...]}'
+                ) from error
+            raise_first(error, DownloadBody)
+        return web.json_response(
+            self._downloads.start(body.models, body.accept_licences, replace=body.replace), status=202
+        )
+
+    async def download_status(self, request: web.Request, caller: Caller) -> web.Response:
+        return web.json_response(self._downloads.status())
+
+    async def cancel_download(self, request: web.Request, caller: Caller) -> web.Response:
+        return web.json_response(self._downloads.cancel())
+
+
+def _folders() -> dict[str, list[Path]]:
+    """ComfyUI's directories for the manifest's model folders; those it does not know lie below its models folder."""
+    known = folder_paths.folder_names_and_paths
+    return {
+        name: [Path(path) for path in folder_paths.get_folder_paths(name)]
+        if name in known
+        else [Path(folder_paths.models_dir) / name]
+        for name in {*FACE_FOLDERS, "checkpoints", "vae", *OTHER_NAMES}
+    }
