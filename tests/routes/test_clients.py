@@ -43,7 +43,7 @@ async def unharmed(server: Comfy) -> AsyncIterator[Client]:
             await client.until_ended(job["id"])
         assert (await client.runsync(profile="tiny")).images()
         await _fill_the_queue(client)
-        assert "Traceback" not in server.log()
+        assert "server_routes" not in server.log(), "no traceback of ours; aiohttp shows its own for malformed requests"
 
 
 async def _fill_the_queue(client: Client) -> None:
@@ -181,27 +181,29 @@ async def test_more_slow_bodies_than_places_are_refused_at_once(server: Comfy) -
 
 
 @pytest.mark.usefixtures("unharmed")
-@pytest.mark.parametrize("length", [len(HALF_A_FORM), 60])
-async def test_a_form_cut_off_in_the_middle(server: Comfy, length: int) -> None:
+@pytest.mark.parametrize(
+    ("length", "code"), [(len(HALF_A_FORM), "body_form"), (60, "body_not_json"), (40, "body_form"), (3, "body_form")]
+)
+async def test_a_form_cut_off_in_the_middle(server: Comfy, length: int, code: str) -> None:
     with Raw(server) as raw:
         raw.request("POST", "/runsync", HALF_A_FORM[:length], Content_Type=FORM)
         answer = await raw.answer()
     assert answer.code == 400
-    assert answer.error["code"] == "body_form"
+    assert answer.error["code"] == code
 
 
 @pytest.mark.usefixtures("unharmed")
-@pytest.mark.parametrize("chunk", [b"zz\r\n", b"5\r\n{", b"-1\r\n\r\n"])
-async def test_broken_chunks(server: Comfy, chunk: bytes) -> None:
+@pytest.mark.parametrize("chunk", [b"zz\r\n", b"-1\r\n", b"5\r\n1234567\r\n"])
+@pytest.mark.parametrize("pause", [0, 0.3], ids=["at once", "while the body is read"])
+async def test_broken_chunks(server: Comfy, chunk: bytes, pause: float) -> None:
+    """Refused by aiohttp at once or, where it does not tell us, at the end of the body's time."""
     with Raw(server) as raw:
-        head = (
-            f"POST {BASE}/run HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: {JSON}\r\nTransfer-Encoding: chunked\r\n\r\n"
-        )
-        raw.send(head.encode() + chunk)
-        if chunk.startswith(b"5"):
-            raw.reset()
-        else:
-            assert (await asyncio.to_thread(raw.socket.recv, 1000)).startswith(b"HTTP/1.1 400 ")
+        head = f"POST {BASE}/run HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: {JSON}\r\nTransfer-Encoding: chunked\r\n"
+        raw.send(f"{head}\r\n2\r\n{{ \r\n".encode())
+        await asyncio.sleep(pause)
+        raw.send(chunk)
+        received = await asyncio.to_thread(raw.socket.recv, 1000)
+        assert received.split()[1] in (b"400", b"408"), received
 
 
 @pytest.mark.parametrize("verb", ["runsync", "stream"])
