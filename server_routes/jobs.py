@@ -57,7 +57,7 @@ class Job:
         webhook: address that is told of its end.
         idempotency_key: the client's name for this submission.
         digest: of what was submitted, to tell a repetition from another request under the same key.
-        runs: how often its graph was started.
+        runs: how often its graph was started since the client last asked for it.
         number: its place in ComfyUI's queue, smaller first.
         ending: the state that a cancellation or time limit wants the job to end in once ComfyUI lets go of it.
         ended: whether its end is decided; the state turns final once that is on record.

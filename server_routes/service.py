@@ -232,7 +232,6 @@ class JobService:
             webhook=job.webhook,
             idempotency_key=job.idempotency_key,
             digest=job.digest,
-            runs=job.runs,
         )
         await self.enqueue(again, job.request, JobStore.reopen)
         self.metrics.retried += 1

@@ -163,7 +163,7 @@ class JobStore:
             self._db.execute("DELETE FROM files WHERE job_id = ?", (job.id,))
             self._db.execute(
                 "UPDATE jobs SET state = ?, created = ?, started = NULL, finished = NULL, report = NULL, error = NULL,"
-                " webhook_tries = 0, webhook_due = NULL, request = ? WHERE id = ?",
+                " runs = 0, webhook_tries = 0, webhook_due = NULL, request = ? WHERE id = ?",
                 (job.state.value, job.created, self._sealed_request(job), job.id),
             )
             self._insert_photos(job)

@@ -215,11 +215,12 @@ def test_webhooks_are_due_until_told_otherwise(path: Path) -> None:
 
 def test_a_job_that_ended_can_wait_again(path: Path) -> None:
     store = JobStore(path, Vault(key()))
-    one = job()
+    one = job(runs=1)
     store.insert(one)
     ended(store, one, State.FAILED)
     store.reopen(job(id=one.id))
     (left,) = store.unfinished()
+    assert left.runs == 0, "that it ran before is no crash"
     assert left.state is State.IN_QUEUE
     assert left.report is None
     assert store.request(one.id) is not None
