@@ -1,4 +1,4 @@
-"""The route table."""
+"""The route table. A new route is a row here; its shapes are in ``schemas``, and docs/api.md has a line for it."""
 
 from __future__ import annotations
 

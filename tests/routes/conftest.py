@@ -72,8 +72,15 @@ PROFILES: dict[str, dict[str, Any]] = {
         "both": {"class_type": "ImageBatch", "inputs": {"image1": ["photo", 0], "image2": ["target", 0]}},
         "output": _output("both"),
     },
+    # Its prompt goes nowhere: it is there to be kept secret.
+    "letter": {
+        "photo": _PHOTO,
+        "words": {"class_type": "CLIPTextEncode", "inputs": {"text": "", "clip": ""}},
+        "output": _output("photo"),
+    },
     "sleep": {"image": _IMAGE, "between": _between("TestSleep", seconds=120.0), "output": _output("between")},
     "nap": {"image": _IMAGE, "between": _between("TestSleep", seconds=1.5), "output": _output("between")},
+    "kill": {"image": _IMAGE, "kill": _between("TestKill"), "output": _output("kill")},
     "raise": {"image": _IMAGE, "between": _between("TestRaise"), "output": _output("between")},
     "exit": {
         "image": _IMAGE,
