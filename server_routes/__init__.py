@@ -63,6 +63,7 @@ def _register(server: PromptServer, settings: Settings, profiles: Mapping[str, P
     import folder_paths
 
     from .api import route_table
+    from .doctor_handlers import DoctorHandlers
     from .job_handlers import JobHandlers
     from .jobs import BASE
     from .model_handlers import ModelHandlers
@@ -80,8 +81,8 @@ def _register(server: PromptServer, settings: Settings, profiles: Mapping[str, P
     readiness = Readiness(service, folder)
     notifier = Notifier(service)
     operations = OperationHandlers(service, readiness)
-    routes = route_table(JobHandlers(service), ModelHandlers(service), operations)
-    operations.document = openapi_document(routes, settings.limits)
+    routes = route_table(JobHandlers(service), ModelHandlers(service), operations, DoctorHandlers(service, folder))
+    operations.document = openapi_document(routes, settings, profiles)
     gate = Gate(settings, service.metrics)
     for route in routes:
         server.routes.route(route.method, route.base + route.path)(gate.wrap(route))

@@ -45,7 +45,7 @@ async def read_submission(request: web.Request, limits: Limits) -> Submission:
     fields.
 
     Raises:
-        UserInputError: ``body_type``, ``body_too_large``, ``body_timeout``, ``body_form``.
+        UserInputError: ``body_type``, ``body_too_large``, ``body_timeout``, ``body_form``, ``body_cut_off``.
     """
     try:
         return await asyncio.wait_for(_read(request, limits), limits.body_seconds)
@@ -55,6 +55,10 @@ async def read_submission(request: web.Request, limits: Limits) -> Submission:
             "body",
             f"the body did not arrive within {limits.body_seconds} seconds",
             "Send a smaller photo or use a faster connection",
+        ) from error
+    except ConnectionError as error:
+        raise UserInputError(
+            "body_cut_off", "body", "the connection ended before the body did", "Send the request again"
         ) from error
 
 

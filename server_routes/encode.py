@@ -12,14 +12,22 @@ from dataclasses import dataclass, field
 from typing import Any
 from xml.sax.saxutils import quoteattr
 
+import numpy as np
+import numpy.typing as npt
 import torch
-from PIL import Image, PngImagePlugin
+from PIL import Image
 
+from .png import write_png
 from .request import OutputFormat
 
 _SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
 _JPEG_XMP_HEADER = b"http://ns.adobe.com/xap/1.0/\x00"
+_BAND_ROWS = 64
 _EXTENSIONS: dict[OutputFormat, str] = {"png": "png", "jpeg": "jpg", "webp": "webp"}
+
+
+class PictureError(ValueError):
+    """What a graph made is no picture; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -56,22 +64,39 @@ def encode_image(
         quality: 1..100, for JPEG and WebP.
         seed: for the metadata; None where it is not known.
         verdict: for the metadata; None where there was no QA.
+
+    Raises:
+        PictureError: values that are no numbers, which a decoder of too low a precision makes.
     """
-    pixels = image.detach().clamp(0, 1).mul(255).round().to(device="cpu", dtype=torch.uint8).numpy()
-    picture = Image.fromarray(pixels)
+    pixels = _to_bytes(image)
     xmp = _xmp(seed, verdict)
-    buffer = io.BytesIO()
+    name_and_type = f"{stem}.{_EXTENSIONS[output_format]}", f"image/{output_format}"
     if output_format == "png":
-        info = PngImagePlugin.PngInfo()
-        info.add_itxt("XML:com.adobe.xmp", xmp.decode())
-        picture.save(buffer, "PNG", compress_level=1, pnginfo=info)
-    elif output_format == "jpeg":
+        return Picture(*name_and_type, write_png(pixels, {"XML:com.adobe.xmp": xmp.decode()}))
+    picture = Image.fromarray(pixels)
+    buffer = io.BytesIO()
+    if output_format == "jpeg":
         payload = _JPEG_XMP_HEADER + xmp
         segment = b"\xff\xe1" + (len(payload) + 2).to_bytes(2, "big") + payload
         picture.save(buffer, "JPEG", quality=quality, extra=segment)
     else:
         picture.save(buffer, "WEBP", quality=quality, xmp=xmp)
-    return Picture(f"{stem}.{_EXTENSIONS[output_format]}", f"image/{output_format}", buffer.getvalue())
+    return Picture(*name_and_type, buffer.getvalue())
+
+
+def _to_bytes(image: torch.Tensor) -> npt.NDArray[np.uint8]:
+    """In bands that fit into the processor's cache, by NumPy: torch's threads wait for each other on a busy machine."""
+    values = image.detach().to(device="cpu", dtype=torch.float32).numpy()
+    pixels = np.empty(values.shape, np.uint8)
+    band = np.empty((_BAND_ROWS, *values.shape[1:]), np.float32)
+    for top in range(0, len(values), _BAND_ROWS):
+        rows = values[top : top + _BAND_ROWS]
+        scaled = np.multiply(rows, 255, out=band[: len(rows)])
+        if np.isnan(scaled.max()):
+            raise PictureError("the picture has values that are no numbers and would be black there")
+        np.clip(np.rint(scaled, out=scaled), 0, 255, out=scaled)
+        pixels[top : top + _BAND_ROWS] = scaled
+    return pixels
 
 
 def _xmp(seed: int | None, verdict: dict[str, Any] | None) -> bytes:

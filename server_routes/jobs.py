@@ -57,7 +57,7 @@ class Job:
         webhook: address that is told of its end.
         idempotency_key: the client's name for this submission.
         digest: of what was submitted, to tell a repetition from another request under the same key.
-        runs: how often its graph was started.
+        runs: how often its graph was started since the client last asked for it.
         number: its place in ComfyUI's queue, smaller first.
         ending: the state that a cancellation or time limit wants the job to end in once ComfyUI lets go of it.
         ended: whether its end is decided; the state turns final once that is on record.
@@ -116,7 +116,7 @@ class Job:
 
     @property
     def held_bytes(self) -> int:
-        """What it keeps in memory: photos and pictures."""
+        """What it keeps in memory: photos and pictures. Does not change once the job has ended."""
         photos = self.request.photos.values() if self.request is not None else ()
         pictures = (picture for group in (self.pictures or {}).values() for picture in group)
         return sum(map(len, photos)) + sum(len(picture.data) for picture in pictures)
@@ -133,7 +133,7 @@ class Job:
         }
         if self.execution_ms is not None:
             summary["executionTime"] = self.execution_ms
-        if self.error is not None:
+        if self.error is not None and self.state.is_final:
             summary["error"] = self.error
         return summary
 
@@ -144,7 +144,7 @@ class Job:
             status["executionTime"] = self.execution_ms
         if self.state is State.IN_PROGRESS and self.progress:
             status["output"] = {"progress": self.progress}
-        if self.error is not None:
+        if self.error is not None and self.state.is_final:  # it is known a little before the end is on record
             status["error"] = self.error
         if self.state is State.COMPLETED:
             gone = self.pictures is None and self.images_as != "none"
@@ -181,6 +181,7 @@ class JobTable:
 
     Attributes:
         counts: jobs that have ended since the start, by state.
+        result_bytes: pictures, and photos for a retry, of finished jobs.
     """
 
     def __init__(self, limits: Limits) -> None:
@@ -188,10 +189,11 @@ class JobTable:
         self._active: dict[str, Job] = {}
         self._finished: dict[str, Job] = {}  # oldest end first
         self.counts: dict[State, int] = dict.fromkeys(State, 0)
+        self.result_bytes = 0
 
     def add(self, job: Job) -> None:
         """Enter a waiting job; one that had ended begins anew."""
-        self._finished.pop(job.id, None)
+        self._forget(job.id)
         self._active[job.id] = job
 
     def get(self, job_id: str) -> Job | None:
@@ -213,16 +215,12 @@ class JobTable:
         """Photos of jobs that wait or run."""
         return sum(job.held_bytes for job in self._active.values())
 
-    @property
-    def result_bytes(self) -> int:
-        """Pictures, and photos for a retry, of finished jobs."""
-        return sum(job.held_bytes for job in self._finished.values())
-
     def end(self, job: Job) -> None:
         """Move a job whose state is final to the finished ones and wake whoever waits."""
         self.counts[job.state] += 1
         del self._active[job.id]
         self._finished[job.id] = job
+        self.result_bytes += job.held_bytes
         job.done.set()
         job.notify()
 
@@ -233,17 +231,20 @@ class JobTable:
             Their ids: the record of them stays in the job table, their pictures do not.
         """
         too_old = now() - self._limits.result_seconds
-        total = self.result_bytes
         gone = []
-        for job in list(self._finished.values()):
-            beyond = len(self._finished) > self._limits.max_results or total > self._limits.max_result_bytes
+        for job in tuple(self._finished.values()):
+            beyond = len(self._finished) > self._limits.max_results or self.result_bytes > self._limits.max_result_bytes
             expired = job.finished is not None and job.finished < too_old
             if not expired and (not beyond or len(self._finished) == 1):
                 break
-            del self._finished[job.id]
-            total -= job.held_bytes
+            self._forget(job.id)
             gone.append(job.id)
         return gone
+
+    def _forget(self, job_id: str) -> None:
+        job = self._finished.pop(job_id, None)
+        if job is not None:
+            self.result_bytes -= job.held_bytes
 
 
 def _ms(start: float, end: float) -> int:

@@ -1,23 +1,25 @@
-"""The OpenAPI document (https://spec.openapis.org/oas/v3.1.0), written from the route table and the request models."""
+"""The OpenAPI document (https://spec.openapis.org/oas/v3.1.0), written from the route table and ``schemas``."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
-from .downloads import DownloadBody
-from .jobs import State
-from .request import MAX_PRIORITY, MAX_SEED, SIDE_STEP, Body, JobInput
-from .routing import Access, Route
-from .settings import MOST_ATTEMPTS, Limits
+from .routing import Access, Parameter, Route
+from .schemas import reference, schemas
+from .settings import Settings
 
 VERSION = "1"
-_SHARED_REFUSALS = (400, 401, 403, 429, 500)
 _DESCRIPTION = """\
 Portraits with a user's face in them: Flux draws, the face is swapped in, the skin tone is judged, and only what failed
 is drawn again. Verbs and shapes are those of RunPod's serverless API, so its Python client works when its base URL is
-changed. Every error names a code, the field, the problem and the remedy.
+changed. Every error names a code, the field, the problem and the remedy. Answers may get new fields; ignore what you do
+not know.
 """
+_WITH_TOKENS = (
+    "One of the operator's tokens. A job is its sender's own: other tokens do not see it, but an admin's does."
+)
+_WITHOUT_TOKENS = "No token is set, so this server takes requests from its own machine only."
 _REFUSALS = {
     400: "The request is wrong: see code and field.",
     401: "The bearer token is missing or wrong.",
@@ -29,235 +31,135 @@ _REFUSALS = {
     410: "What it needs is no longer in memory.",
     413: "The body or a photo is too large.",
     415: "The body or a photo is of a type that is not read.",
-    429: "Too many jobs or requests; Retry-After says when to come again.",
+    429: "Too many jobs or requests.",
     500: "The server failed; its log says why.",
-    503: "The server cannot take jobs now.",
+    503: "The server cannot do it now.",
 }
+_HEADERS = {
+    401: {"WWW-Authenticate": {"description": "Bearer", "schema": {"type": "string"}}},
+    429: {"Retry-After": {"description": "Seconds to wait.", "schema": {"type": "integer"}}},
+}
+_EVENTS = (
+    "Events: status (state, position in the queue, progress) and, with input.preview, preview (a data URI) as they "
+    "come, and at the end result, which is the job's Status."
+)
+# What an answer about a job says of the path parameters of other routes.
+_LINKS = {"id": "$response.body#/id", "filename": "$response.body#/output/images/0/filename"}
+_TOLD = {"Started": {"id"}, "Status": {"id", "filename"}}
+_JOB_HEADER = {"Flux-Face-Job": {"description": "The job's id, beside a picture.", "schema": {"type": "string"}}}
 
 
-def openapi_document(routes: Sequence[Route], limits: Limits) -> dict[str, Any]:
-    """The document.
+def openapi_document(routes: Sequence[Route], settings: Settings, profiles: Collection[str]) -> dict[str, Any]:
+    """The document of this server.
 
     Args:
         routes: the route table.
-        limits: become bounds of the input's fields.
+        settings: its limits become bounds of the input's fields; with tokens, one is required.
+        profiles: the names of what can be run.
     """
     paths: dict[str, dict[str, Any]] = {}
     for route in routes:
-        paths.setdefault(route.base + route.path, {})[route.method.lower()] = _operation(route)
-    return {
+        paths.setdefault(route.base + route.path, {})[route.method.lower()] = _operation(route, routes)
+    document: dict[str, Any] = {
         "openapi": "3.1.0",
-        "info": {"title": "Flux Face", "version": VERSION, "description": _DESCRIPTION},
-        "paths": paths,
-        "components": {
-            "schemas": {**_answers(), **_bodies(limits)},
-            "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
+        "info": {
+            "title": "Flux Face",
+            "version": VERSION,
+            "description": _DESCRIPTION if settings.tokens else f"{_DESCRIPTION}\n{_WITHOUT_TOKENS}",
+            "license": {"name": "GPL-3.0", "identifier": "GPL-3.0-only"},
         },
-        "security": [{"token": []}, {}],
+        "paths": paths,
+        "components": {"schemas": schemas(settings, profiles)},
     }
+    if settings.tokens:
+        document["components"]["securitySchemes"] = {
+            "token": {"type": "http", "scheme": "bearer", "description": _WITH_TOKENS}
+        }
+        document["security"] = [{"token": []}]
+    return document
 
 
-def _operation(route: Route) -> dict[str, Any]:
+def _operation(route: Route, routes: Sequence[Route]) -> dict[str, Any]:
     operation: dict[str, Any] = {
         "operationId": route.name,
         "summary": route.summary,
+        "tags": [route.tag],
         "responses": {str(route.good): _good_answer(route)},
     }
     if route.parameters:
-        operation["parameters"] = [
-            {
-                "name": parameter.name,
-                "in": parameter.place,
-                "required": parameter.place == "path",
-                "description": parameter.text,
-                "schema": dict(parameter.schema),
-            }
-            for parameter in route.parameters
-        ]
+        operation["parameters"] = [_parameter(parameter) for parameter in route.parameters]
     if route.body is not None:
-        operation["requestBody"] = {"required": True, "content": _body_content(route.body)}
+        operation["requestBody"] = {"required": True, "content": _body_content(route)}
     if route.access is Access.EVERYONE:
         operation["security"] = []
-    shared = () if route.access is Access.EVERYONE else _SHARED_REFUSALS
-    for code in sorted({*shared, *route.refusals}):
-        schema = route.answer if route.access is Access.EVERYONE else "Error"
+    if route.access is Access.ADMINS:
+        operation["description"] = "For admins only."
+    links = {other.name: link for other in routes if (link := _link(route, other)) is not None}
+    if links:
+        operation["responses"][str(route.good)]["links"] = links
+    for code in route.also:
+        operation["responses"][str(code)] = {**_good_answer(route), "description": _REFUSALS[code]}
+    for code in sorted(_refusals(route)):
         operation["responses"][str(code)] = {
             "description": _REFUSALS[code],
-            "content": {"application/json": {"schema": _reference(schema)}},
+            "content": {"application/json": {"schema": reference("Error")}},
+            **({"headers": _HEADERS[code]} if code in _HEADERS else {}),
         }
     return operation
 
 
+def _refusals(route: Route) -> set[int]:
+    """The route's own, and what the gate answers."""
+    codes = {*route.refusals, 500}
+    if route.access is not Access.EVERYONE:
+        codes |= {401, 403, 429}
+    if route.body is not None or len(route.parameters) > len(_path_parameters(route)):
+        codes.add(400)
+    return codes
+
+
+def _link(route: Route, other: Route) -> dict[str, Any] | None:
+    """How the other route is asked for the job that this one answers with."""
+    names = [parameter.name for parameter in _path_parameters(other)]
+    if other is route or not names or not _TOLD.get(route.answer, set()).issuperset(names):
+        return None
+    return {"operationId": other.name, "parameters": {name: _LINKS[name] for name in names}}
+
+
+def _path_parameters(route: Route) -> list[Parameter]:
+    return [parameter for parameter in route.parameters if parameter.place == "path"]
+
+
+def _parameter(parameter: Parameter) -> dict[str, Any]:
+    written: dict[str, Any] = {
+        "name": parameter.name,
+        "in": parameter.place,
+        "required": parameter.place == "path",
+        "description": parameter.text,
+        "schema": dict(parameter.schema),
+    }
+    if parameter.schema["type"] == "array":
+        written.update(style="form", explode=False)
+    return written
+
+
 def _good_answer(route: Route) -> dict[str, Any]:
+    texts: dict[str, dict[str, Any]] = {"text/event-stream": {"type": "string", "description": _EVENTS}}
     content = {
-        kind: {"schema": _reference(route.answer) if kind == "application/json" else {"type": "string"}}
+        kind: {"schema": reference(route.answer) if kind == "application/json" else texts.get(kind, {"type": "string"})}
         for kind in route.media_types
     }
-    return {"description": route.summary, "content": content}
+    answer: dict[str, Any] = {"description": route.summary, "content": content}
+    if "application/json" in content and "image/png" in content:
+        answer["headers"] = _JOB_HEADER
+    return answer
 
 
-def _body_content(body: str) -> dict[str, Any]:
-    file = {"type": "string", "contentMediaType": "application/octet-stream"}
-    form = {
-        "type": "object",
-        "properties": {
-            "input": _reference("JobInput"),
-            "policy": _reference("Policy"),
-            "webhook": {"type": "string"},
-            "user_photo": file,
-            "target_image": file,
-        },
-        "additionalProperties": False,
-    }
-    content: dict[str, Any] = {"application/json": {"schema": _reference(body)}}
-    if body == "Body":
-        content["multipart/form-data"] = {"schema": form}
+def _body_content(route: Route) -> dict[str, Any]:
+    json_content: dict[str, Any] = {"schema": reference(route.body or "")}
+    if route.example is not None:
+        json_content["example"] = dict(route.example)
+    content = {"application/json": json_content}
+    if route.body == "Body":
+        content["multipart/form-data"] = {"schema": reference("Form")}
     return content
-
-
-def _bodies(limits: Limits) -> dict[str, Any]:
-    """The request models' schemas with the server's limits as bounds."""
-    schema = Body.model_json_schema(ref_template="#/components/schemas/{model}")
-    schemas: dict[str, Any] = {**schema.pop("$defs"), "Body": schema}
-    bounds: dict[str, dict[str, int]] = {
-        "num_steps": {"minimum": 1, "maximum": limits.max_steps},
-        "batch_size": {"minimum": 1, "maximum": limits.max_batch},
-        "width": {"minimum": limits.min_side, "maximum": limits.max_side, "multipleOf": SIDE_STEP},
-        "height": {"minimum": limits.min_side, "maximum": limits.max_side, "multipleOf": SIDE_STEP},
-        "seed": {"minimum": 0, "maximum": MAX_SEED},
-        "max_attempts": {"minimum": 1, "maximum": MOST_ATTEMPTS},
-        "quality": {"minimum": 1, "maximum": 100},
-        "prompt": {"minLength": 1, "maxLength": limits.max_prompt_chars},
-    }
-    _bound(schemas["JobInput"], bounds)
-    _bound(
-        schemas["Policy"],
-        {
-            "executionTimeout": {"minimum": 1000, "maximum": limits.job_seconds * 1000},
-            "ttl": {"minimum": 1000, "maximum": limits.ttl_seconds * 1000},
-            "priority": {"minimum": -MAX_PRIORITY, "maximum": MAX_PRIORITY},
-        },
-    )
-    original = {name: schemas["JobInput"]["properties"][name] for name in ("target_image", "output_format", "quality")}
-    schemas["OriginalBody"] = _object(
-        {"input": _object({"source_image": schemas["JobInput"]["properties"]["user_photo"], **original}, closed=True)},
-        closed=True,
-    )
-    schemas["DownloadBody"] = DownloadBody.model_json_schema()
-    assert set(schemas["JobInput"]["properties"]) == set(JobInput.model_fields)
-    return schemas
-
-
-def _bound(schema: dict[str, Any], bounds: dict[str, dict[str, int]]) -> None:
-    for name, found in bounds.items():
-        field = schema["properties"][name]
-        kinds = field.get("anyOf", [field])
-        kinds[0].update(found)
-
-
-def _answers() -> dict[str, Any]:
-    text, number, whole, flag = ({"type": name} for name in ("string", "number", "integer", "boolean"))
-    state = {"type": "string", "enum": [state.value for state in State]}
-    picture = _object({"filename": text, "type": {"enum": ["base64", "url", "s3_url"]}, "data": text})
-    pictures = {"type": "array", "items": picture}
-    output = _object(
-        {
-            "images": pictures,
-            "generated": pictures,
-            "image": text,
-            "profile": text,
-            "seeds": {"type": "array", "items": whole},
-            "qa": {"type": "array", "items": {"type": "object"}},
-            "retry": {"type": "object"},
-            "swap": {"type": "object"},
-            "timings": {"type": "object"},
-            "progress": {"type": "object"},
-        },
-        required=(),
-    )
-    job = {
-        "id": text,
-        "status": state,
-        "delayTime": {**whole, "description": "Milliseconds in the queue."},
-        "executionTime": {**whole, "description": "Milliseconds of running."},
-        "error": {**text, "description": "[code] field: problem. Remedy."},
-    }
-    required = ("id", "status", "delayTime")
-    summary = {
-        **job, "profile": text, "created": number, "passed": {"type": ["integer", "null"]}
-    }  # fmt: skip
-    counts = _object(dict.fromkeys(("completed", "failed", "inProgress", "inQueue", "retried"), whole))
-    profile = _object(
-        {
-            "name": text,
-            "default": flag,
-            "fields": {"type": "array", "items": text},
-            "defaults": {"type": "object", "additionalProperties": whole},
-        }
-    )
-    file = _object({"folder": text, "name": text, "size": {"type": ["integer", "null"]}})
-    licence = _object({"key": text, "name": text, "link": text, "commercial": {"enum": ["yes", "no", "unknown"]}})
-    model = _object(
-        {
-            "id": text,
-            "state": {"enum": ["found", "missing", "wrong_size"]},
-            "files": {"type": "array", "items": file},
-            "download_bytes": {"type": ["integer", "null"]},
-            "licence": licence,
-            "must_be_accepted": flag,
-            "gated": flag,
-        }
-    )
-    names = {"type": "array", "items": text}
-    received = _object({"file": text, "received": whole, "total": {"type": ["integer", "null"]}})
-    download = {
-        "state": {"enum": ["idle", "running", "completed", "failed", "cancelled"]},
-        "models": names,
-        "files": {"type": "array", "items": received},
-        "errors": {"type": "array", "items": _object(dict.fromkeys(("code", "model", "problem", "remedy"), text))},
-    }
-    return {
-        "Models": _object(
-            {
-                "sets": {"type": "object", "additionalProperties": names},
-                "models": {"type": "array", "items": model},
-            }
-        ),
-        "Download": _object(download),
-        "Started": _object({"id": text, "status": state}),
-        "Status": _object({**job, "output": output}, required=required),
-        "Stream": _object({"status": state, "stream": {"type": "array", "items": {"type": "object"}}}),
-        "Jobs": _object({"jobs": {"type": "array", "items": _object(summary, required=required)}}),
-        "Purged": _object({"removed": whole, "status": text}),
-        "Profiles": _object({"profiles": {"type": "array", "items": profile}}),
-        "Health": _object({"jobs": counts, "workers": _object({"idle": whole, "running": whole})}),
-        "Ready": _object(
-            {
-                "ready": flag,
-                "reasons": {"type": "array", "items": text},
-                "warm": flag,
-                "jobs": whole,
-                "running_ms": whole,
-                "free_disk_bytes": whole,
-            }
-        ),
-        "Document": {"type": "object"},
-        "Error": _object({"error": _object(dict.fromkeys(("code", "field", "message", "remedy"), text))}),
-    }
-
-
-def _object(
-    properties: dict[str, Any], *, required: Sequence[str] | None = None, closed: bool = False
-) -> dict[str, Any]:
-    schema: dict[str, Any] = {
-        "type": "object",
-        "properties": properties,
-        "required": list(properties if required is None else required),
-    }
-    if closed:
-        schema["additionalProperties"] = False
-    return schema
-
-
-def _reference(name: str) -> dict[str, str]:
-    return {"$ref": f"#/components/schemas/{name}"}

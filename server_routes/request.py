@@ -14,9 +14,9 @@ import re
 import secrets
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, NoReturn
+from typing import Annotated, Any, Literal, NoReturn
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from ..nodes.errors import UserInputError
 from ..nodes.job.handoff import parse_photo_reference
@@ -49,6 +49,14 @@ _DATA_URI = re.compile(r"data:image/[a-z0-9.+-]+;base64,", re.IGNORECASE)
 _PHOTO = "base64, a data URI or, where the server allows it, an https address of a PNG, JPEG or WebP image"
 
 
+def _whole(value: object) -> object:
+    """JSON has no integers: 20.0 is one, and so some clients write it."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+Whole = Annotated[int, BeforeValidator(_whole)]
+
+
 class NamedImage(BaseModel):
     """A picture for the LoadImage nodes of a request's own graph that mention its name."""
 
@@ -66,20 +74,22 @@ class JobInput(BaseModel):
     user_photo: str | None = Field(default=None, description=f"The face: {_PHOTO} that shows exactly one.")
     target_image: str | None = Field(default=None, description=f"The picture that gets the face: {_PHOTO}.")
     prompt: str | None = Field(default=None, description="What the portrait shows.")
-    num_steps: int | None = Field(default=None, description="Sampling steps; the profile's own if left out.")
-    batch_size: int | None = Field(default=None, description="Pictures to make; the profile's own number if left out.")
-    width: int | None = Field(default=None, description="Pixels, a multiple of 16.")
-    height: int | None = Field(default=None, description="Pixels, a multiple of 16.")
-    seed: int | None = Field(
+    num_steps: Whole | None = Field(default=None, description="Sampling steps; the profile's own if left out.")
+    batch_size: Whole | None = Field(
+        default=None, description="Pictures to make; the profile's own number if left out."
+    )
+    width: Whole | None = Field(default=None, description="Pixels, a multiple of 16.")
+    height: Whole | None = Field(default=None, description="Pixels, a multiple of 16.")
+    seed: Whole | None = Field(
         default=None, description="Of the first attempt; by chance if left out. The result names it."
     )
     profile: str | None = Field(default=None, description="Which graph runs; GET /profiles lists them.")
-    max_attempts: int | None = Field(default=None, description="The most attempts per picture, the first included.")
+    max_attempts: Whole | None = Field(default=None, description="The most attempts per picture, the first included.")
     several_faces_in_photo: Literal["error", "largest"] | None = Field(
         default=None, description="Whether a photo with several faces is refused or its largest face taken."
     )
     output_format: OutputFormat = Field(default="png", description="File format of the pictures.")
-    quality: int = Field(default=90, description="Of JPEG and WebP, 1 to 100.")
+    quality: Whole = Field(default=90, description="Of JPEG and WebP, 1 to 100.")
     images_as: ImagesAs | None = Field(
         default=None,
         description="How pictures are returned: inside the answer as base64, which is the default, as addresses on "
@@ -100,10 +110,10 @@ class Policy(BaseModel):
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
-    executionTimeout: int | None = Field(default=None, description="Longest running time.")  # noqa: N815  (RunPod's name)
-    ttl: int | None = Field(default=None, description="Longest time from submission to the end.")
+    executionTimeout: Whole | None = Field(default=None, description="Longest running time.")  # noqa: N815  (RunPod's name)
+    ttl: Whole | None = Field(default=None, description="Longest time from submission to the end.")
     lowPriority: bool = Field(default=False, description="The same as priority -1.")  # noqa: N815  (RunPod's name)
-    priority: int = Field(default=0, description="From -10 to 10; higher runs first.")
+    priority: Whole = Field(default=0, description="From -10 to 10; higher runs first.")
 
 
 class Body(BaseModel):

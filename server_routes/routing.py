@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 Handler = Callable[[web.Request, Caller], Awaitable[web.StreamResponse]]
 
 _BURST_SECONDS = 6
-_STATUS_CODES: Mapping[str, int] = {
+STATUS_CODES: Mapping[str, int] = {
     "unauthorised": 401,
     "origin_refused": 403,
     "admin_only": 403,
@@ -87,15 +87,18 @@ class Route:
         handler: answers.
         name: OpenAPI's operation id.
         summary: what it does, in one line.
-        answer: name of the answer's schema in ``openapi``.
+        answer: name of the answer's schema in ``schemas``.
         access: whom it answers.
         submits: whether it takes a job, which costs more than a look.
-        body: name of the body's schema, or None.
+        body: name of the body's schema in ``schemas``, or None.
+        example: of a body.
         parameters: of path, query and header.
         media_types: of good answers.
-        refusals: status codes of its own errors, beside those that all routes share.
+        refusals: status codes of its own errors, beside those that the gate answers.
         base: what comes before ``path``.
         good: status code of good answers.
+        also: further status codes whose answers look like the good ones.
+        tag: heading of the document under which it stands.
     """
 
     method: str
@@ -107,11 +110,14 @@ class Route:
     access: Access = Access.CALLERS
     submits: bool = False
     body: str | None = None
+    example: Mapping[str, Any] | None = None
     parameters: tuple[Parameter, ...] = ()
     media_types: tuple[str, ...] = ("application/json",)
     refusals: tuple[int, ...] = ()
     base: str = BASE
     good: int = 200
+    also: tuple[int, ...] = ()
+    tag: str = "Jobs"
 
 
 class Gate:
@@ -190,7 +196,7 @@ class RateLimitedError(UserInputError):
 
 def error_response(error: UserInputError) -> web.Response:
     """An error as JSON, with the status code that its own code means."""
-    status = _STATUS_CODES.get(error.code, 400)
+    status = STATUS_CODES.get(error.code, 400)
     headers = {"WWW-Authenticate": "Bearer"} if status == 401 else {}
     if status == 429:
         wait = error.wait if isinstance(error, RateLimitedError) else _RETRY_AFTER_SECONDS

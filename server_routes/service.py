@@ -21,6 +21,7 @@ from ..workflows.profiles import Profile
 from .bodies import Submission
 from .clock import now
 from .comfy_queue import ComfyQueue, Outcome
+from .encode import PictureError
 from .fetch import fetch_picture
 from .jobs import Job, JobTable, State
 from .metrics import Metrics
@@ -176,7 +177,7 @@ class JobService:
         references = {field: photo_reference(job.id, field) for field in request.photos}
         graph = request.profile.fill({**request.values, **references, "job_id": job.id})
         outputs = request.profile.output_nodes
-        HANDOFF.open(job.id, request.photos)
+        HANDOFF.open(job.id, request.photos, None if self.settings.vault is None else lambda: self._record_start(job))
         try:
             refusals = await self.queue.validate(job.id, graph, outputs)
             if refusals:
@@ -231,7 +232,6 @@ class JobService:
             webhook=job.webhook,
             idempotency_key=job.idempotency_key,
             digest=job.digest,
-            runs=job.runs,
         )
         await self.enqueue(again, job.request, JobStore.reopen)
         self.metrics.retried += 1
@@ -277,6 +277,16 @@ class JobService:
             self.store.send(JobStore.started, job.id, job.started, job.runs)
             job.notify()
 
+    def _record_start(self, job: Job) -> None:
+        """Put a durable job's start on record before its graph can take the process down.
+
+        In ComfyUI's worker thread; the event that comes afterwards may be too late.
+        """
+        try:
+            self.store.wait(JobStore.started, job.id, now(), job.runs + 1)
+        except sqlite3.Error:
+            log.exception("Flux Face: the start of job %s is not on record", job.id)
+
     def _count_node_time(self, job: Job, node: str | None) -> None:
         when = now()
         previous = self._node_starts.pop(job.id, None)
@@ -304,6 +314,8 @@ class JobService:
                 await self._end(job, job.ending or State.CANCELLED)
             else:
                 await self._fail(job, outcome)
+        except PictureError as error:
+            await self.fail(job, f"[not_a_picture] profile: {error}. Run the VAE in higher precision")
         except StorageError as error:
             await self.fail(job, f"[upload_failed] images_as: {error}")
         except Exception:

@@ -163,7 +163,7 @@ class JobStore:
             self._db.execute("DELETE FROM files WHERE job_id = ?", (job.id,))
             self._db.execute(
                 "UPDATE jobs SET state = ?, created = ?, started = NULL, finished = NULL, report = NULL, error = NULL,"
-                " webhook_tries = 0, webhook_due = NULL, request = ? WHERE id = ?",
+                " runs = 0, webhook_tries = 0, webhook_due = NULL, request = ? WHERE id = ?",
                 (job.state.value, job.created, self._sealed_request(job), job.id),
             )
             self._insert_photos(job)
@@ -238,17 +238,23 @@ class JobStore:
         )
         return [_job(row) for row in rows]
 
-    def unfinished(self) -> list[tuple[Job, bytes | None]]:
-        """Jobs that the last process left waiting or running, the ones that ran first, each with its request's JSON.
-
-        The JSON is None where there is none: without a vault, or sealed with another key.
-        """
+    def unfinished(self) -> list[Job]:
+        """Jobs that the last process left waiting or running, the ones that ran first."""
         rows = self._db.execute(
-            f"SELECT {_COLUMNS}, request FROM jobs WHERE state NOT IN ({_ENDED_SQL})"  # noqa: S608
+            f"SELECT {_COLUMNS} FROM jobs WHERE state NOT IN ({_ENDED_SQL})"  # noqa: S608
             " ORDER BY state = ? DESC, priority DESC, created",
             (*_ENDED, State.IN_PROGRESS.value),
-        ).fetchall()
-        return [(_job(row[:-1]), self._opened(row[-1], row[0])) for row in rows]
+        )
+        return [_job(row) for row in rows]
+
+    def request(self, job_id: str) -> bytes | None:
+        """An unfinished job's request as JSON; None where it was in memory only.
+
+        Raises:
+            VaultError: it was sealed with another key.
+        """
+        (sealed,) = self._db.execute("SELECT request FROM jobs WHERE id = ?", (job_id,)).fetchone()
+        return None if sealed is None else self._require_vault().open(sealed, f"{job_id}/request")
 
     def photos(self, job_id: str) -> dict[str, bytes]:
         """The photos of an unfinished job by request field.
@@ -326,17 +332,9 @@ class JobStore:
             pictures[group] = (*pictures.get(group, ()), Picture(filename, content_type, data, link))
         return pictures
 
-    def _opened(self, sealed: bytes | None, job_id: str) -> bytes | None:
-        if sealed is None or self._vault is None:
-            return None
-        try:
-            return self._vault.open(sealed, f"{job_id}/request")
-        except VaultError:
-            return None
-
     def _require_vault(self) -> Vault:
         if self._vault is None:
-            raise VaultError("the photos were sealed, and there is no key")
+            raise VaultError("the value was sealed, and there is no key")
         return self._vault
 
 
@@ -367,6 +365,10 @@ class StoreThread:
     def send(self, method: Callable[Concatenate[JobStore, P], None], *args: P.args, **kwargs: P.kwargs) -> None:
         """Run a method of the table and do not wait for it; a failure is logged."""
         self._thread.submit(lambda: method(self._store, *args, **kwargs)).add_done_callback(_log_failure)
+
+    def wait(self, method: Callable[Concatenate[JobStore, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run a method of the table for a thread that may wait."""
+        return self._thread.submit(lambda: method(self._store, *args, **kwargs)).result()
 
     def close(self) -> None:
         """End the thread after the calls that were made."""

@@ -72,7 +72,8 @@ class Comfy:
         """Start ComfyUI on the CPU and wait until it answers.
 
         Args:
-            base: an empty directory to become the base directory.
+            base: an empty directory to become the base directory, or that of a server that has ended, to start again
+                on it; the log goes on in the same file.
             pack: the pack's root, linked into ``custom_nodes``.
             comfyui: ComfyUI's source tree.
             models: a models directory that is read in place, besides the base directory's own.
@@ -83,8 +84,10 @@ class Comfy:
             ComfyError: it ended, or did not answer in time; with the tail of its log.
         """
         for name in ("models", "input", "output", "custom_nodes"):
-            (base / name).mkdir()
-        (base / "custom_nodes" / "flux-face").symlink_to(pack, target_is_directory=True)
+            (base / name).mkdir(exist_ok=True)
+        link = base / "custom_nodes" / "flux-face"
+        if not link.is_symlink():
+            link.symlink_to(pack, target_is_directory=True)
         (base / "extra_model_paths.yaml").write_text(
             # A JSON string is a YAML string, whatever characters the path has.
             f"starter:\n  base_path: {json.dumps(str(models))}\n"
@@ -96,7 +99,7 @@ class Comfy:
         command += ["--listen", "127.0.0.1", "--port", str(port), "--base-directory", str(base)]
         command += ["--extra-model-paths-config", str(base / "extra_model_paths.yaml")]
         command += ["--database-url", "sqlite:///:memory:", *flags]
-        with (base / "comfyui.log").open("wb") as log:
+        with (base / "comfyui.log").open("ab") as log:
             process = subprocess.Popen(
                 command,
                 cwd=base,
@@ -132,6 +135,11 @@ class Comfy:
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
+
+    def kill(self) -> None:
+        """End the process at once, as a system does that runs out of memory."""
+        self.process.kill()
+        self.process.wait()
 
     def log(self) -> str:
         """All that the server has printed so far."""

@@ -101,7 +101,7 @@ def alternated(calls: list[Callable[[], object]], network: Network, repeats: int
 
 def peak_mib(call: Callable[[], object]) -> float:
     """By how many MiB the process grows during a call, sampled all along; at least one."""
-    import psutil  # type: ignore[import-untyped]  # no types of its own
+    import psutil
 
     process = psutil.Process()
     start = peak = process.memory_info().rss

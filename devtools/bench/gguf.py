@@ -20,7 +20,7 @@ from typing import Any
 
 import gguf
 import numpy as np
-import psutil  # type: ignore[import-untyped]  # no types of its own
+import psutil
 import torch
 from gguf import GGMLQuantizationType as GType
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -22,9 +22,15 @@ from .types import FloatArray
 Matrix = npt.NDArray[np.float64]
 # Rounding must not turn a reduction by 8 into one by 7.
 _SLACK = 1e-6
-# Values of a band that is pasted at once: the pieces of larger ones would leave the cache between two operations, those
-# of smaller ones cost more in calls.
-_BAND = 3 << 14
+# On a CPU patches are pasted in bands of so many pixels: the pieces of larger ones would leave the cache between two
+# operations, those of smaller ones cost more in calls.
+_BAND = 1 << 14
+# Each band is sampled in two strips, side by side: torch gives no more of so few pixels a thread.
+_STRIPS = 2
+# Where no more is to be pasted, waking other threads takes longer than they save.
+_FEW = 1 << 16
+# Operations on fewer values stay in one thread.
+_GRAIN = 1 << 15
 # Fewer rows at once would cost more in calls.
 _ROWS = 8
 
@@ -80,16 +86,15 @@ def similarity_matrix(points: FloatArray | Matrix, template: FloatArray | Matrix
     Raises:
         ValueError: all points coincide.
     """
-    p = np.asarray(points, dtype=np.float64)
-    q = np.asarray(template, dtype=np.float64)
-    zp = p[:, 0] + 1j * p[:, 1]
-    zq = q[:, 0] + 1j * q[:, 1]
-    centred = zp - zp.mean()
-    spread = float(np.vdot(centred, centred).real)
+    # For so few points Python's own numbers are faster than arrays.
+    p, q = ([complex(x, y) for x, y in some.tolist()] for some in (points, template))
+    p_mean, q_mean = sum(p) / len(p), sum(q) / len(q)
+    centred = [z - p_mean for z in p]
+    spread = sum(z.real * z.real + z.imag * z.imag for z in centred)
     if spread < 1e-12:
         raise ValueError("landmarks coincide: no similarity transform is defined")
-    a = complex(np.vdot(centred, zq - zq.mean())) / spread
-    b = complex(zq.mean() - a * zp.mean())
+    a = sum(z.conjugate() * (w - q_mean) for z, w in zip(centred, q, strict=True)) / spread
+    b = q_mean - a * p_mean
     return np.array([[a.real, -a.imag, b.real], [a.imag, a.real, b.imag]])
 
 
@@ -142,9 +147,9 @@ def _axes(to_planes: Sequence[Matrix], size: tuple[int, int], planes: Tensor) ->
     # align_corners=False maps -1..1 to the outer pixel edges: u becomes (2 u + 1) / width - 1. That the parts are
     # rounded to float32 before they are added moves a sample of 8192 pixels by less than a thousandth of a pixel.
     scale = np.array([[2.0 / width], [2.0 / height]])
-    maps = np.stack(to_planes) * scale
-    x = maps[:, :, :1] * np.arange(size[1])
-    y = maps[:, :, 1:2] * np.arange(size[0]) + maps[:, :, 2:] + (scale / 2.0 - 1.0)
+    maps = np.array(to_planes) * scale
+    x = maps[:, :, :1] * np.arange(size[1], dtype=np.float64)
+    y = maps[:, :, 1:2] * np.arange(size[0], dtype=np.float64) + (maps[:, :, 2:] + (scale / 2.0 - 1.0))
     columns, rows = (torch.from_numpy(part.astype(np.float32)).to(planes.device) for part in (x, y))
     return columns[:, :, None], rows[..., None]
 
@@ -244,18 +249,22 @@ def paste(frame: Tensor, touched: Tensor, patch: Patch) -> None:
     region = _reached(to_layer, support, *touched.shape)
     if support.empty or region.empty:
         return
+    height, strips = _plan(region, frame.device)
+    # To whole strips: beyond what it reaches the mask is zero.
+    region = replace(region, y1=min(region.y1 + -(region.y1 - region.y0) % strips, touched.shape[0]))
     moved = compose(to_layer, np.array([[1.0, 0.0, region.x0], [0.0, 1.0, region.y0]]))
     x, y = _axes([moved], (region.y1 - region.y0, region.x1 - region.x0), layer)
-    planes, layers = frame[..., :3].permute(2, 0, 1), layer[None]
-    for band in _bands(to_layer, support, region, frame.device):
-        columns, rows = slice(band.x0, band.x1), slice(band.y0, band.y1)
+    for band in _bands(to_layer, support, region, height):
+        rows, columns, width = slice(band.y0, band.y1), slice(band.x0, band.x1), band.x1 - band.x0
+        count = 1 if (band.y1 - band.y0) % strips else strips
         at_x = x[..., band.x0 - region.x0 : band.x1 - region.x0]
-        at_y = y[:, :, band.y0 - region.y0 : band.y1 - region.y0]
+        at_y = y[0, :, band.y0 - region.y0 : band.y1 - region.y0].view(2, count, -1, 1).transpose(0, 1)
         # The mask is zero along the crop's border, so repeating the border leaves the outside untouched.
-        colour, mask = _sample(layers, at_x, at_y, "border")[0].split((3, 1))
-        target, reached = planes[:, rows, columns], touched[rows, columns]
-        target.copy_(torch.lerp(target.contiguous(), colour, mask))
-        torch.maximum(reached, mask[0], out=reached)
+        sampled = _sample(layer.expand(count, -1, -1, -1), at_x, at_y, "border")
+        target = frame[rows, columns, :3].view(count, -1, width, 3).permute(0, 3, 1, 2)
+        reached = touched[rows, columns].view(count, -1, width)
+        target.copy_(target.contiguous().lerp_(sampled[:, :3], sampled[:, 3:]))
+        torch.maximum(reached, sampled[:, 3], out=reached)
 
 
 def _layer(patch: Patch) -> tuple[Tensor, Matrix]:
@@ -274,27 +283,35 @@ def _layer(patch: Patch) -> tuple[Tensor, Matrix]:
 
 def _support(mask: Tensor) -> Region:
     """The smallest rectangle of ``[h, w]`` that holds all that is not zero."""
-    used = (mask > 0).cpu().numpy()
-    rows, columns = np.flatnonzero(used.any(axis=1)).tolist(), np.flatnonzero(used.any(axis=0)).tolist()
-    return Region(columns[0], rows[0], columns[-1] + 1, rows[-1] + 1) if rows else Region(0, 0, 0, 0)
+    used = (torch.cat([mask.amax(dim=1), mask.amax(dim=0)]) > 0).tolist()
+    rows, columns = used[: mask.shape[0]], used[mask.shape[0] :]
+    if True not in rows:
+        return Region(0, 0, 0, 0)
+    x1, y1 = (len(line) - line[::-1].index(True) for line in (columns, rows))
+    return Region(columns.index(True), rows.index(True), x1, y1)
 
 
-def _bands(matrix: Matrix, support: Region, region: Region, device: torch.device) -> Iterator[Region]:
-    """`region` in horizontal bands, each as wide as `support` needs there; one band on a GPU, where calls are few."""
-    height = region.y1 - region.y0
-    if device.type == "cpu":
-        height = max(_ROWS, _BAND // (3 * (region.x1 - region.x0)))
-    tops = np.arange(region.y0, region.y1, height)
-    ends = np.minimum(tops + height, region.y1)
-    low, high = np.full(len(tops), region.x0), np.full(len(tops), region.x1)
-    rows = np.stack([tops, ends - 1])
-    for (a, b, c), first, last in zip(matrix, (support.x0 - 1, support.y0 - 1), (support.x1, support.y1), strict=True):
-        if abs(a) < _SLACK:
-            continue
-        # first <= a x + b y + c <= last bounds x for each y, linearly, so a band's bounds are those of its end rows.
-        bounds = np.stack([(first - b * rows - c) / a, (last - b * rows - c) / a])
-        low = np.maximum(low, np.floor(bounds.min(axis=(0, 1))))
-        high = np.minimum(high, np.ceil(bounds.max(axis=(0, 1))) + 1)
-    for x0, x1, y0, y1 in zip(low, high, tops, ends, strict=True):
-        if x0 < x1:
-            yield Region(int(x0), int(y0), int(x1), int(y1))
+def _plan(region: Region, device: torch.device) -> tuple[int, int]:
+    """How many rows are pasted at once, and in how many strips; all at once on a GPU, where calls are few."""
+    width, height = region.x1 - region.x0, region.y1 - region.y0
+    if device.type != "cpu":
+        return height, 1
+    if width * height <= _FEW:
+        return max(_ROWS, (_GRAIN - 1) // (3 * width)), 1
+    return max(_ROWS, _BAND // width // _STRIPS * _STRIPS), _STRIPS
+
+
+def _bands(matrix: Matrix, support: Region, region: Region, height: int) -> Iterator[Region]:
+    """`region` in horizontal bands of so many rows, each as wide as `support` needs there."""
+    lines = list(zip(matrix.tolist(), (support.x0 - 1, support.y0 - 1), (support.x1, support.y1), strict=True))
+    for top in range(region.y0, region.y1, height):
+        end = min(top + height, region.y1)
+        low, high = region.x0, region.x1
+        for (a, b, c), first, last in lines:
+            if abs(a) < _SLACK:
+                continue
+            # first <= a x + b y + c <= last bounds x for each y, linearly, so a band's bounds are those of its ends.
+            bounds = [(edge - b * y - c) / a for edge in (first, last) for y in (top, end - 1)]
+            low, high = max(low, math.floor(min(bounds))), min(high, math.ceil(max(bounds)) + 1)
+        if low < high:
+            yield Region(low, top, high, end)

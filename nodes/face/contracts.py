@@ -64,6 +64,8 @@ class Normalisation:
 
     def apply(self, pictures: Tensor) -> Tensor:
         """Pictures ``[n, 3, h, w]``, 0..1, as the network wants them."""
+        if self == AS_IS:
+            return pictures
         return (pictures - _channels(self.mean, pictures)) / _channels(self.std, pictures)
 
     def undo(self, pictures: Tensor) -> Tensor:

@@ -61,7 +61,8 @@ def finished_patches(
         masks = torch.minimum(masks, learned)
     if settings.colour_match > 0.0:
         pixels = _toned(pixels, crops, masks, landmarks, settings)
-    masks = settings.blend * masks
+    if settings.blend != 1.0:
+        masks = settings.blend * masks
     return [Patch(*parts) for parts in zip(pixels, masks, matrices, strict=True)]
 
 

@@ -103,13 +103,12 @@ def crop_masks(crops: Tensor, landmarks: Tensor, settings: MaskSettings, contour
         contours: ``[n, 106, 2]``, xy in pixels of the crop, where known; for the shape ``landmarks``.
 
     Returns:
-        float32 ``[n, s, s]`` on the crops' device.
+        float32 ``[n, s, s]`` on the crops' device; not to be written to, since masks may share memory.
     """
     side = crops.shape[1]
     points = landmarks.to(crops)
     box = (settings.softness, settings.padding) if "box" in settings.shapes else None
-    # A copy: the frame is kept for the next crops.
-    mask = _frame(side, box, crops.device).expand(len(crops), side, side).clone()
+    mask = _frame(side, box, crops.device).expand(len(crops), side, side)
     if "ellipse" in settings.shapes:
         mask = torch.minimum(mask, _ellipses(points, side, settings.softness))
     if "landmarks" in settings.shapes:

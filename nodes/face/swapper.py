@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -66,6 +67,8 @@ class Swapper:
         self._mask = names.index(_MASK) if _MASK in names[1:] else None
         if self._mask is not None and not fits(session.outputs[self._mask].shape, (None, 1, side, side)):
             raise broken(session, "swapper", f"its mask has shape {session.outputs[self._mask].shape}")
+        # In a batch of frames, and from one to the next, the same person comes again and again.
+        self._sources: WeakKeyDictionary[Identity, Tensor] = WeakKeyDictionary()
         self._projection: Tensor | None = None
         if isinstance(form, Projected):
             try:
@@ -88,15 +91,10 @@ class Swapper:
         Raises:
             UserInputError: ``identity_incomplete`` where one lacks what the network draws from.
         """
-        # In a batch of frames the same person comes again and again.
-        distinct = list({id(identity): identity for identity in identities}.values())
-        form = self.contract.source
-        if isinstance(form, Photo):
-            made = torch.stack([self._photo(identity, form) for identity in distinct])
-        else:
-            made = self._vectors(torch.from_numpy(np.stack([self._embedding(identity) for identity in distinct])))
-        place = {id(identity): number for number, identity in enumerate(distinct)}
-        return made[[place[id(identity)] for identity in identities]]
+        new = [identity for identity in dict.fromkeys(identities) if identity not in self._sources]
+        if new:
+            self._sources.update(zip(new, self._made(new), strict=True))
+        return torch.stack([self._sources[identity] for identity in identities])
 
     def matrix(self, face: Face, factor: int = 1) -> Matrix:
         """From image to crop coordinates, for crops of `factor` tiles a side."""
@@ -111,12 +109,18 @@ class Swapper:
         tiles = split_tiles(crops.to(self.session.device), factor).permute(0, 3, 1, 2)
         feeds = {
             self._inputs["target"]: self.contract.normalisation.apply(tiles).contiguous(),
-            self._inputs["source"]: sources.repeat_interleave(factor * factor, dim=0),
+            self._inputs["source"]: sources[:, None].expand(-1, factor * factor, *sources.shape[1:]).flatten(0, 1),
         }
         outputs = run_batched(self.session, feeds, BATCH)
         pixels = self.contract.normalisation.undo(outputs[0]) if self.contract.denormalise else outputs[0]
         mask = None if self._mask is None else _joined(outputs[self._mask], factor)[..., 0]
         return Drawing(_joined(pixels, factor), mask)
+
+    def _made(self, identities: Sequence[Identity]) -> Tensor:
+        form = self.contract.source
+        if isinstance(form, Photo):
+            return torch.stack([self._photo(identity, form) for identity in identities])
+        return self._vectors(torch.from_numpy(np.stack([self._embedding(identity) for identity in identities])))
 
     def _vectors(self, raw: Tensor) -> Tensor:
         """Recogniser outputs ``[n, 512]`` in the form that the contract names."""

@@ -1,13 +1,14 @@
 """Where a job's photo enters the graph and its pictures leave it: a registry in memory, keyed by job id.
 
-The route opens a job with its photos; ``FluxFaceLoadPhoto`` reads them and ``FluxFaceJobOutput`` delivers, both in
-ComfyUI's worker thread; the route takes the result and closes the job. Nothing is written to disk.
+The route opens a job with its photos; ``FluxFaceJobOutput`` tells that the graph begins, ``FluxFaceLoadPhoto`` reads
+the photos and ``FluxFaceJobOutput`` delivers, all in ComfyUI's worker thread; the route takes the result and closes the
+job. Nothing is written to disk.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,9 +45,15 @@ class JobHandoff:
         self._lock = threading.Lock()
         self._photos: dict[str, dict[str, bytes]] = {}
         self._results: dict[str, list[JobResult]] = {}
+        self._on_start: dict[str, Callable[[], None]] = {}
 
-    def open(self, job_id: str, photos: Mapping[str, bytes]) -> None:
+    def open(self, job_id: str, photos: Mapping[str, bytes], on_start: Callable[[], None] | None = None) -> None:
         """Begin a job with its encoded photos by name.
+
+        Args:
+            job_id: names it.
+            photos: encoded, by name.
+            on_start: called once, in ComfyUI's worker thread, before the first node of the job's graph runs.
 
         Raises:
             ValueError: the job is already open.
@@ -55,6 +62,15 @@ class JobHandoff:
             if job_id in self._photos:
                 raise ValueError(f"job {job_id} is already open")
             self._photos[job_id] = dict(photos)
+            if on_start is not None:
+                self._on_start[job_id] = on_start
+
+    def start(self, job_id: str) -> None:
+        """The job's graph is about to run; no effect the second time."""
+        with self._lock:
+            on_start = self._on_start.pop(job_id, None)
+        if on_start is not None:
+            on_start()
 
     def has_photo(self, job_id: str, name: str) -> bool:
         """Whether the job is open and has a photo of that name."""
@@ -99,6 +115,7 @@ class JobHandoff:
         with self._lock:
             self._photos.pop(job_id, None)
             self._results.pop(job_id, None)
+            self._on_start.pop(job_id, None)
 
 
 HANDOFF = JobHandoff()

@@ -140,6 +140,8 @@ class FluxFaceJobOutput(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, job_id: str, **_: object) -> float | str:
+        # ComfyUI asks for this before it runs the first node; not at all with --cache-none.
+        HANDOFF.start(job_id)
         # Not-a-number equals nothing, so a job is never answered from the cache.
         return float("nan") if job_id else ""
 

@@ -203,6 +203,20 @@ def test_paste_equals_a_composition_of_the_whole_frame(
     assert torch.equal(ours[touched == 0], torch.from_numpy(frame)[touched == 0])
 
 
+@pytest.mark.parametrize(("height", "width"), [(601, 403), (600, 403), (402, 604)])
+@pytest.mark.parametrize("degrees", [0.0, 33.0, -90.0])
+def test_large_faces_equal_a_composition_of_the_whole_frame(degrees: float, height: int, width: int) -> None:
+    """Larger ones than are pasted in one thread, at both ends of the frame and beyond."""
+    frame, pixels = smooth_picture(height, width), smooth_picture(70, 90, 1)
+    mask = np.zeros((70, 90), np.float32)
+    mask[2:-1, 3:-2] = np.random.default_rng(0).random((67, 85))
+    matrix = compose(np.array([[1.0, 0.0, 45.0], [0.0, 1.0, 35.0]]), invert(turned(9.0, degrees, width / 2, 330.25)))
+    ours, touched = torch.from_numpy(frame.copy()), torch.zeros(height, width)
+    paste(ours, touched, Patch(torch.from_numpy(pixels), torch.from_numpy(mask), matrix))
+    assert int((touched > 0).sum()) > 2**16
+    np.testing.assert_allclose(ours.numpy(), composed(frame, pixels, mask, matrix), atol=2e-4)
+
+
 @pytest.mark.parametrize("size", [(1, 1), (1, 40), (37, 1), (23, 57)])
 def test_frames_of_any_size(size: tuple[int, int]) -> None:
     frame = torch.rand(*size, 4)

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import onnx
-import psutil  # type: ignore[import-untyped]  # no types of its own
+import psutil
 import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import io
+import weakref
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -317,6 +319,23 @@ class Counted:
     def run(self, feeds: Any) -> dict[str, torch.Tensor]:
         self.batches.append(len(next(iter(feeds.values()))))
         return self._inner.run(feeds)
+
+
+def test_a_person_is_converted_once_and_not_kept(tmp_path: Path) -> None:
+    path, converter = made(tmp_path, row("ghost_1_256.onnx"))
+    assert converter is not None
+    counted = Counted(session(converter))
+    swapper = Swapper(session(path), row("ghost_1_256.onnx"), counted)
+    first, second, third = (person(seed) for seed in range(3))
+    before = swapper.sources([first, second, first])
+    after = swapper.sources([second, third, first])
+    assert counted.batches == [2, 1]
+    assert torch.equal(after[[2, 0, 2]], before)
+    assert not torch.equal(after[0], after[1])
+    gone = weakref.ref(third)
+    del third
+    gc.collect()
+    assert gone() is None
 
 
 def test_all_tiles_of_all_faces_go_in_batches_of_16(tmp_path: Path) -> None:

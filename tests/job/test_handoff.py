@@ -36,6 +36,18 @@ def test_closing_forgets_photo_and_result() -> None:
         handoff.deliver("a", JobResult(torch.zeros(1, 2, 2, 3)))
 
 
+def test_the_start_is_told_once() -> None:
+    handoff = JobHandoff()
+    starts: list[str] = []
+    handoff.open("a", {}, on_start=lambda: starts.append("a"))
+    handoff.open("b", {}, on_start=lambda: starts.append("b"))
+    handoff.open("c", {})
+    handoff.close("b")
+    for job_id in ("a", "a", "b", "c", "never opened"):
+        handoff.start(job_id)
+    assert starts == ["a"]
+
+
 def test_an_id_is_used_once() -> None:
     handoff = JobHandoff()
     handoff.open("a", {})

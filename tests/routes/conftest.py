@@ -72,8 +72,15 @@ PROFILES: dict[str, dict[str, Any]] = {
         "both": {"class_type": "ImageBatch", "inputs": {"image1": ["photo", 0], "image2": ["target", 0]}},
         "output": _output("both"),
     },
+    # Its prompt goes nowhere: it is there to be kept secret.
+    "letter": {
+        "photo": _PHOTO,
+        "words": {"class_type": "CLIPTextEncode", "inputs": {"text": "", "clip": ""}},
+        "output": _output("photo"),
+    },
     "sleep": {"image": _IMAGE, "between": _between("TestSleep", seconds=120.0), "output": _output("between")},
     "nap": {"image": _IMAGE, "between": _between("TestSleep", seconds=1.5), "output": _output("between")},
+    "kill": {"image": _IMAGE, "kill": _between("TestKill"), "output": _output("kill")},
     "raise": {"image": _IMAGE, "between": _between("TestRaise"), "output": _output("between")},
     "exit": {
         "image": _IMAGE,
@@ -92,9 +99,10 @@ PROFILES: dict[str, dict[str, Any]] = {
 }
 
 
-def _start(base: Path, env: dict[str, str]) -> Comfy:
+def start_server(base: Path, env: dict[str, str]) -> Comfy:
+    """A server with the profiles above; ``base`` as in ``Comfy.start``."""
     folder = base / "api"
-    (folder / "profiles").mkdir(parents=True)
+    (folder / "profiles").mkdir(parents=True, exist_ok=True)
     for name, graph in PROFILES.items():
         (folder / "profiles" / f"{name}.json").write_text(json.dumps(graph))
     # A JSON string is a YAML string.
@@ -113,14 +121,14 @@ def _start(base: Path, env: dict[str, str]) -> Comfy:
 @pytest.fixture(scope="session")
 def api_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Comfy]:
     """A server with the profiles above."""
-    with _start(tmp_path_factory.mktemp("api"), {}) as server:
+    with start_server(tmp_path_factory.mktemp("api"), {}) as server:
         yield server
 
 
 @pytest.fixture(scope="session")
 def tight_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Comfy]:
     """The same with tokens and small limits."""
-    with _start(tmp_path_factory.mktemp("tight"), TIGHT) as server:
+    with start_server(tmp_path_factory.mktemp("tight"), TIGHT) as server:
         yield server
 
 
@@ -162,7 +170,7 @@ def wide_server(tmp_path_factory: pytest.TempPathFactory, outside: Peer, bucket_
         "FLUX_FACE_ALLOWED_HOSTS": f"127.0.0.1:{outside.port}",
         "BUCKET_ENDPOINT_URL": bucket_url,
     }
-    with _start(tmp_path_factory.mktemp("wide"), environment) as server:
+    with start_server(tmp_path_factory.mktemp("wide"), environment) as server:
         yield server
 
 

@@ -142,6 +142,8 @@ async def test_a_dead_worker_thread_is_seen(tight: Client) -> None:
     ready = await tight.get("/ready")
     assert ready.code == 503
     assert "worker thread" in ready.body["reasons"][0]
+    assert (await tight.get("/health")).body["workers"] == {"idle": 0, "running": 0}
+    assert (await tight.get("/jobs?state=IN_QUEUE,IN_PROGRESS")).body["jobs"] == []
     answer = await tight.runsync(profile="tiny")
     assert answer.code == 503
     assert answer.error["code"] == "server_broken"

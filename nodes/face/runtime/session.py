@@ -62,6 +62,8 @@ def run_batched(session: Session, feeds: Mapping[str, Tensor], largest: int = 16
         session.run({name: value[start : start + step] for name, value in feeds.items()})
         for start in range(0, count, step)
     ]
+    if len(parts) == 1:
+        return [parts[0][spec.name] for spec in session.outputs]
     return [torch.cat([part[spec.name] for part in parts]) for spec in session.outputs]
 
 
