@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 from collections.abc import Mapping
@@ -92,6 +93,10 @@ def _register(server: PromptServer, settings: Settings, profiles: Mapping[str, P
     async def start(_: web.Application) -> None:
         """Once all packs' nodes are there, and before the first request."""
         await recover(service)
+        # ComfyUI collects garbage as a job ends, while we encode its pictures: a third of a second of the interpreter
+        # for objects that all live as long as the process. From here on it looks at later ones only.
+        gc.collect()
+        gc.freeze()
         service.start()
         notifier.start()
         readiness.start()
