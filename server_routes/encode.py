@@ -82,11 +82,11 @@ def _to_bytes(image: torch.Tensor) -> npt.NDArray[np.uint8]:
     values = image.detach().to(device="cpu", dtype=torch.float32).numpy()
     pixels = np.empty(values.shape, np.uint8)
     band = np.empty((_BAND_ROWS, *values.shape[1:]), np.float32)
-    for top in range(0, len(values), _BAND_ROWS):
-        rows = values[top : top + _BAND_ROWS]
-        scaled = np.multiply(rows, 255, out=band[: len(rows)])
-        np.fmax(np.rint(scaled, out=scaled), 0, out=scaled)  # what is not a number becomes black
-        pixels[top : top + _BAND_ROWS] = np.minimum(scaled, 255, out=scaled)
+    with np.errstate(invalid="ignore"):  # what is not a number becomes black
+        for top in range(0, len(values), _BAND_ROWS):
+            rows = values[top : top + _BAND_ROWS]
+            scaled = np.multiply(rows, 255, out=band[: len(rows)])
+            pixels[top : top + _BAND_ROWS] = np.clip(np.rint(scaled, out=scaled), 0, 255, out=scaled)
     return pixels
 
 
