@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import psutil  # type: ignore[import-untyped]  # no types of its own
+import psutil
 import pytest
 
 from flux_face.tests.worker.conftest import Production

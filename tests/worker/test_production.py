@@ -11,7 +11,7 @@ import signal
 import time
 from pathlib import Path
 
-import psutil  # type: ignore[import-untyped]  # no types of its own
+import psutil
 from PIL import Image
 
 from flux_face.tests.worker.conftest import Production
