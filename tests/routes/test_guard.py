@@ -74,6 +74,13 @@ async def test_chunked_body_over_the_limit(tight: Client) -> None:
     assert answer.code == 413
 
 
+async def test_form_over_the_limit(tight: Client) -> None:
+    form = aiohttp.FormData({"input": '{"profile": "photo"}'}, default_to_multipart=True)
+    form.add_field("user_photo", b"x" * 30_000, filename="me.png")
+    answer = await tight.post("/run", data=form)
+    assert answer.code == 413
+
+
 async def test_slow_body_is_given_up(tight: Client) -> None:
     async def drip() -> AsyncIterator[bytes]:
         for _ in range(40):

@@ -82,7 +82,7 @@ def test_sigterm_cancels_a_long_job_when_its_grace_is_over(
         worker.process.send_signal(signal.SIGTERM)
         assert worker.process.wait(20) == 0
     assert job.results == []
-    platform.wait(lambda: production.active_jobs() == 0, 5, "end of the graph")
+    platform.wait(lambda: production.active_jobs() == 0, 30, "end of the graph")
 
 
 def test_a_broken_event_stream_loses_neither_job_nor_progress(
@@ -96,7 +96,9 @@ def test_a_broken_event_stream_loses_neither_job_nor_progress(
     assert len(output["images"]) == 1
     assert "submissions" not in output
     assert cutter.cut > 1
-    assert {update["stage"] for update, _ in job.progress} == {"running"}
+    stages = {update["stage"] for update, _ in job.progress}
+    assert "running" in stages
+    assert stages <= {"queued", "running"}
 
 
 def test_refresh_worker_takes_one_job_and_stops(production: Production, platform: Platform, tmp_path: Path) -> None:
