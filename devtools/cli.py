@@ -6,10 +6,11 @@ import argparse
 import os
 import socket
 import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from . import browser, console, packages, quality, setup
+from . import browser, comfyui, console, packages, quality, setup
 from .console import SetupError, say
 from .pack import ROOT
 from .workspace import Workspace
@@ -62,16 +63,16 @@ def test(workspace: Workspace, _options: argparse.Namespace, rest: list[str]) ->
 def serve(workspace: Workspace, options: argparse.Namespace, rest: list[str]) -> int:
     """Run ComfyUI with the pack until Ctrl-C."""
     _check_port(options.listen, options.port)
-    comfyui = setup.ensure_all(workspace)
+    source = setup.ensure_all(workspace)
     flags = ["--listen", options.listen, "--port", str(options.port), "--disable-auto-launch"]
     if not _has_accelerator(workspace):
         say("PyTorch sees no accelerator: ComfyUI runs on the CPU.")
         flags.append("--cpu")
     shown = "127.0.0.1" if options.listen == "0.0.0.0" else options.listen  # noqa: S104 (compares, binds nothing)
     say(f"Starting ComfyUI. In about half a minute it is at http://{shown}:{options.port} (Ctrl-C ends it).")
-    command = [workspace.python, comfyui / "main.py", "--base-directory", workspace.base, *flags, *rest]
+    command = [workspace.python, source / "main.py", "--base-directory", workspace.base, *flags, *rest]
     try:
-        return console.run(command, env={"FLUX_FACE_DEFAULT_PROFILE": "starter", **_environment(comfyui)})
+        return console.run(command, env={"FLUX_FACE_DEFAULT_PROFILE": "starter", **_environment(source)})
     except KeyboardInterrupt:
         return 0
 
@@ -90,9 +91,21 @@ def lint(workspace: Workspace, _options: argparse.Namespace, _rest: list[str]) -
     return quality.lint(workspace)
 
 
-def lock(workspace: Workspace, _options: argparse.Namespace, _rest: list[str]) -> int:
+def doctor(workspace: Workspace, _options: argparse.Namespace, rest: list[str]) -> int:
+    """Say whether this machine can run the pack; installs nothing."""
+    python: Path | str = workspace.python
+    if not workspace.python.exists():
+        say(f"There is no .venv yet: looking with {sys.executable}. python3 dev.py serve sets it up.")
+        python = sys.executable
+    comfyui_path = os.environ.get("COMFYUI_PATH") or comfyui.own_comfyui(workspace)
+    command = [python, workspace.root / "doctor", "--comfyui", comfyui_path, "--models-dir", workspace.base / "models"]
+    command += ["--model-type", "starter", "--writable", workspace.base, "--port", "8188"]
+    return console.run([*command, *rest])
+
+
+def lock(workspace: Workspace, options: argparse.Namespace, _rest: list[str]) -> int:
     """Resolve the pinned packages anew."""
-    packages.compile_lock(workspace)
+    packages.compile_locks(workspace, options.names)
     return 0
 
 
@@ -120,8 +133,10 @@ def _parser() -> argparse.ArgumentParser:
     measure.add_argument("name", help="gguf, face, qa, …: a module of devtools/bench")
     measure.add_argument("--json", type=Path, metavar="FILE", help="write the rows there too")
     measure.add_argument("--docs", action="store_true", help="write the page docs/benchmarks/NAME.md too")
+    add(doctor, "whether this machine can run the pack (--model-type, --gpu, --json …)", passes_on=True)
     add(lint, "ruff and mypy")
-    add(lock, "resolve requirements/*.in anew into the lock files (needs uv)")
+    resolve = add(lock, "resolve requirements/*.in anew into the lock files (needs uv)")
+    resolve.add_argument("names", nargs="*", metavar="NAME", help=f"{', '.join(packages.LOCKS)}; all if none is named")
     return parser
 
 
@@ -130,8 +145,8 @@ def _is_below(directory: Path, argument: str) -> bool:
     return path.exists() and path.is_relative_to(directory)
 
 
-def _environment(comfyui: Path) -> dict[str, str]:
-    environment = {**os.environ, "COMFYUI_PATH": str(comfyui)}
+def _environment(source: Path) -> dict[str, str]:
+    environment = {**os.environ, "COMFYUI_PATH": str(source)}
     chromium = browser.find_chromium()
     if chromium is not None:
         environment["CHROMIUM"] = str(chromium)

@@ -6,12 +6,24 @@ import hashlib
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from .console import Command, SetupError, run_installer, say
 from .workspace import Workspace
 
 AGAIN = "Run the same command again: it goes on where it stopped."
+
+_COMPILE = ("--universal", "--generate-hashes", "--no-emit-index-url", "--quiet")
+_TRIED = ("--override", "overrides.txt", "--constraint", "constraints.txt", "--no-emit-package", "opencv-python")
+_NO_CPU_RUNTIME = ("--override", "overrides-gpu.txt", "--no-emit-package", "onnxruntime")
+# Name of an .in and a .lock file -> what uv is told about it. The images' Python is 3.12, or 3.11 on Debian 12.
+LOCKS: dict[str, tuple[str, ...]] = {
+    "installer": ("--python-version", "3.10"),
+    "dev": ("--python-version", "3.10", *_TRIED),
+    "docker-gpu": ("--python-version", "3.11", *_TRIED, *_NO_CPU_RUNTIME),
+    "docker-cpu": ("--python-version", "3.11", *_TRIED),
+}
 
 # What installers print, and what it means to the user. The first that matches is told.
 _CAUSES = (
@@ -136,19 +148,25 @@ def install_packages(workspace: Workspace, uv: Path | None) -> None:
     _stamp(workspace).write_text(_lock_hash(workspace))
 
 
-def compile_lock(workspace: Workspace) -> None:
+def compile_locks(workspace: Workspace, names: Sequence[str] = ()) -> None:
     """Resolve ``requirements/*.in`` anew into the lock files.
 
+    Args:
+        workspace: where they are.
+        names: of `LOCKS`; all if there are none.
+
     Raises:
-        SetupError: uv is missing, or the requirements cannot be met.
+        SetupError: uv is missing, a name is not known, or the requirements cannot be met.
     """
+    unknown = sorted(set(names) - set(LOCKS))
+    if unknown:
+        raise SetupError(f"There is no lock {', '.join(unknown)}", f"Those there are: {', '.join(LOCKS)}.")
     uv = find_uv(workspace)
     if uv is None:
-        raise SetupError("Only uv can make the lock file", "Install uv.")
-    options = ["--universal", "--python-version", "3.10", "--generate-hashes", "--no-emit-index-url", "--quiet"]
-    dev = ["--override", "overrides.txt", "--constraint", "constraints.txt", "--no-emit-package", "opencv-python"]
-    for arguments in (["installer.in", "-o", "installer.lock"], [*dev, "dev.in", "-o", "dev.lock"]):
-        code, output = run_installer([uv, "pip", "compile", *options, *arguments], cwd=workspace.lock.parent)
+        raise SetupError("Only uv can make the lock files", "Install uv.")
+    for name in names or LOCKS:
+        command: Command = [uv, "pip", "compile", *_COMPILE, *LOCKS[name], f"{name}.in", "-o", f"{name}.lock"]
+        code, output = run_installer(command, cwd=workspace.lock.parent)
         if code:
             raise installer_error(output, "The requirements")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 from collections.abc import Mapping
@@ -63,6 +64,7 @@ def _register(server: PromptServer, settings: Settings, profiles: Mapping[str, P
     import folder_paths
 
     from .api import route_table
+    from .doctor_handlers import DoctorHandlers
     from .job_handlers import JobHandlers
     from .jobs import BASE
     from .model_handlers import ModelHandlers
@@ -80,7 +82,7 @@ def _register(server: PromptServer, settings: Settings, profiles: Mapping[str, P
     readiness = Readiness(service, folder)
     notifier = Notifier(service)
     operations = OperationHandlers(service, readiness)
-    routes = route_table(JobHandlers(service), ModelHandlers(service), operations)
+    routes = route_table(JobHandlers(service), ModelHandlers(service), operations, DoctorHandlers(service, folder))
     operations.document = openapi_document(routes, settings, profiles)
     gate = Gate(settings, service.metrics)
     for route in routes:
@@ -91,6 +93,10 @@ def _register(server: PromptServer, settings: Settings, profiles: Mapping[str, P
     async def start(_: web.Application) -> None:
         """Once all packs' nodes are there, and before the first request."""
         await recover(service)
+        # ComfyUI collects garbage as a job ends, while we encode its pictures: a third of a second of the interpreter
+        # for objects that all live as long as the process. From here on it looks at later ones only.
+        gc.collect()
+        gc.freeze()
         service.start()
         notifier.start()
         readiness.start()

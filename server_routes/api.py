@@ -1,7 +1,8 @@
-"""The route table."""
+"""The route table. A new route is a row here; its shapes are in ``schemas``, and docs/api.md has a line for it."""
 
 from __future__ import annotations
 
+from .doctor_handlers import DoctorHandlers
 from .job_handlers import MAX_WAIT_MS, JobHandlers
 from .jobs import State
 from .model_handlers import ModelHandlers
@@ -31,7 +32,9 @@ _PORTRAIT = {
 _SWAP = {"input": {"user_photo": "<base64>", "target_image": "<base64>"}}
 
 
-def route_table(jobs: JobHandlers, models: ModelHandlers, operations: OperationHandlers) -> list[Route]:
+def route_table(
+    jobs: JobHandlers, models: ModelHandlers, operations: OperationHandlers, doctor: DoctorHandlers
+) -> list[Route]:
     """Every route, in the order of the document."""
     return [
         Route(
@@ -108,6 +111,11 @@ def route_table(jobs: JobHandlers, models: ModelHandlers, operations: OperationH
         Route(
             "GET", "/docs", operations.docs, "docs", "This document as a page", "Text",
             access=Access.EVERYONE, media_types=("text/html",), tag="Server",
+        ),
+        Route(
+            "GET", "/doctor", doctor.doctor, "doctor",
+            "Whether this machine can run the pack, and what to do where it cannot, for admins; takes seconds",
+            "Doctor", access=Access.ADMINS, tag="Server",
         ),
         Route(
             "GET", "/models", models.models, "models", "The models there are, their terms, and whether they are here",

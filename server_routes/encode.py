@@ -26,6 +26,10 @@ _BAND_ROWS = 64
 _EXTENSIONS: dict[OutputFormat, str] = {"png": "png", "jpeg": "jpg", "webp": "webp"}
 
 
+class PictureError(ValueError):
+    """What a graph made is no picture; the message says why."""
+
+
 @dataclass(frozen=True)
 class Picture:
     """A finished picture's file.
@@ -60,6 +64,9 @@ def encode_image(
         quality: 1..100, for JPEG and WebP.
         seed: for the metadata; None where it is not known.
         verdict: for the metadata; None where there was no QA.
+
+    Raises:
+        PictureError: values that are no numbers, which a decoder of too low a precision makes.
     """
     pixels = _to_bytes(image)
     xmp = _xmp(seed, verdict)
@@ -82,11 +89,13 @@ def _to_bytes(image: torch.Tensor) -> npt.NDArray[np.uint8]:
     values = image.detach().to(device="cpu", dtype=torch.float32).numpy()
     pixels = np.empty(values.shape, np.uint8)
     band = np.empty((_BAND_ROWS, *values.shape[1:]), np.float32)
-    with np.errstate(invalid="ignore"):  # what is not a number becomes black
-        for top in range(0, len(values), _BAND_ROWS):
-            rows = values[top : top + _BAND_ROWS]
-            scaled = np.multiply(rows, 255, out=band[: len(rows)])
-            pixels[top : top + _BAND_ROWS] = np.clip(np.rint(scaled, out=scaled), 0, 255, out=scaled)
+    for top in range(0, len(values), _BAND_ROWS):
+        rows = values[top : top + _BAND_ROWS]
+        scaled = np.multiply(rows, 255, out=band[: len(rows)])
+        if np.isnan(scaled.max()):
+            raise PictureError("the picture has values that are no numbers and would be black there")
+        np.clip(np.rint(scaled, out=scaled), 0, 255, out=scaled)
+        pixels[top : top + _BAND_ROWS] = scaled
     return pixels
 
 

@@ -23,7 +23,7 @@ class ModelHandlers:
 
     def __init__(self, service: JobService) -> None:
         self._service = service
-        self._downloads = Downloads(load_manifest(), Path(folder_paths.models_dir), _folders())
+        self._downloads = Downloads(load_manifest(), Path(folder_paths.models_dir), model_folders())
 
     async def models(self, request: web.Request, caller: Caller) -> web.Response:
         return web.json_response(await self._service.off_loop(self._downloads.listing))
@@ -49,7 +49,7 @@ class ModelHandlers:
         return web.json_response(self._downloads.cancel())
 
 
-def _folders() -> dict[str, list[Path]]:
+def model_folders() -> dict[str, list[Path]]:
     """ComfyUI's directories for the manifest's model folders; those it does not know lie below its models folder."""
     known = folder_paths.folder_names_and_paths
     return {

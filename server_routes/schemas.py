@@ -286,6 +286,14 @@ def _server() -> dict[str, Any]:
         }
     )
     counts = _object(dict.fromkeys(("completed", "failed", "inProgress", "inQueue", "retried"), _COUNT))
+    finding = _object(
+        {
+            "name": {**_TEXT, "description": "What was looked at."},
+            "level": {"enum": ["ok", "warn", "fail"]},
+            "what": _TEXT,
+            "remedy": {**_TEXT, "description": "What to do; empty where there is nothing."},
+        }
+    )
     return {
         "Profiles": _object({"profiles": _list(profile)}),
         "Health": _object({"jobs": counts, "workers": _object({"idle": _COUNT, "running": _COUNT})}),
@@ -299,6 +307,7 @@ def _server() -> dict[str, Any]:
                 "free_disk_bytes": _COUNT,
             }
         ),
+        "Doctor": _object({"healthy": {**_FLAG, "description": "Nothing failed."}, "findings": _list(finding)}),
         "Document": {"type": "object"},
         "Error": _object(
             {

@@ -21,6 +21,7 @@ from ..workflows.profiles import Profile
 from .bodies import Submission
 from .clock import now
 from .comfy_queue import ComfyQueue, Outcome
+from .encode import PictureError
 from .fetch import fetch_picture
 from .jobs import Job, JobTable, State
 from .metrics import Metrics
@@ -313,6 +314,8 @@ class JobService:
                 await self._end(job, job.ending or State.CANCELLED)
             else:
                 await self._fail(job, outcome)
+        except PictureError as error:
+            await self.fail(job, f"[not_a_picture] profile: {error}. Run the VAE in higher precision")
         except StorageError as error:
             await self.fail(job, f"[upload_failed] images_as: {error}")
         except Exception:

@@ -17,7 +17,10 @@ from .supervisor import Health, NotReadyError
 
 log = logging.getLogger(__name__)
 
-SUBMISSIONS = 2
+# How often a job may have a ComfyUI die under it; and how often it is submitted, for it may also die under another job
+# while this one waits.
+RUNS = 2
+SUBMISSIONS = 4
 CANCEL_LOOK_S = 0.02
 CANCEL_S = 10.0
 # The routes' words for a job that ComfyUI lost: its prompt worker thread died, or the process did.
@@ -45,6 +48,10 @@ class ComfyUI(Protocol):
 
 class JobFailedError(RuntimeError):
     """The job ended without a result; the message is for the caller."""
+
+
+class GraphLostError(RoutesGoneError):
+    """ComfyUI went away while it ran this job."""
 
 
 class Handler:
@@ -117,6 +124,7 @@ class Handler:
         """The job's output, from a second ComfyUI if the first one went away under it."""
         # RunPod sends a job that failed again under its id, and that is a new job of the routes.
         delivery = f"{job_id}-{secrets.token_hex(4)}"
+        lost_runs = 0
         for submission in range(1, SUBMISSIONS + 1):
             progress.report({"stage": "waiting for ComfyUI"})
             health = await self._comfyui.ready(self._settings.availability_timeout_s)
@@ -125,9 +133,10 @@ class Handler:
                     submitted = asyncio.create_task(routes.run(body, f"{delivery}-{submission}"))
                     output = await self._follow(routes, submitted, limit_s, health, progress)
             except RoutesGoneError as error:
-                if submission == SUBMISSIONS:
+                lost_runs += isinstance(error, GraphLostError)
+                if lost_runs == RUNS or submission == SUBMISSIONS:
                     raise JobFailedError(
-                        f"[comfyui_lost] ComfyUI went away {SUBMISSIONS} times during this job ({error}). "
+                        f"[comfyui_lost] ComfyUI went away {submission} times during this job ({error}). "
                         "Try fewer or smaller images: running out of memory is the usual reason"
                     ) from error
                 log.warning("submitting the job once more: %s", error)
@@ -149,16 +158,13 @@ class Handler:
         """Wait for the job's output; what does not end by itself is cancelled."""
         try:
             # Shielded, so that a job that is cancelled while it is being submitted is still known by its id.
-            status = await self._wait(routes, await asyncio.shield(submitted), limit_s, progress)
+            return await self._wait(routes, await asyncio.shield(submitted), limit_s, progress)
         except (asyncio.CancelledError, RoutesGoneError, JobFailedError):
             await asyncio.shield(self._cancel(routes, submitted, health))
             raise
-        return _output(status)
 
-    async def _wait(
-        self, routes: RoutesClient, routes_id: str, limit_s: float, progress: ProgressReporter
-    ) -> dict[str, Any]:
-        """The job's final status."""
+    async def _wait(self, routes: RoutesClient, routes_id: str, limit_s: float, progress: ProgressReporter) -> Output:
+        """The job's output, once it has ended."""
         started: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
         def look(snapshot: dict[str, Any]) -> None:
@@ -177,7 +183,11 @@ class Handler:
                     f"[job_timeout] the job took longer than {limit_s:g} s and was cancelled. Ask for fewer steps or "
                     "images, or for more time: policy.executionTimeout up to the worker's FLUX_FACE_JOB_TIMEOUT_S"
                 )
-            return following.result()
+            return _output(following.result())
+        except RoutesGoneError as error:
+            if started.done():
+                raise GraphLostError(str(error)) from error
+            raise
         finally:
             following.cancel()
             await asyncio.gather(following, return_exceptions=True)

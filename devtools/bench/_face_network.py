@@ -1,8 +1,7 @@
-"""Networks as large as the released ones or a good part of them, with random weights."""
+"""Networks with work like that of the released ones, and random weights."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +10,9 @@ import numpy as np
 _OPSET = 11
 # As the released files: one crop and one vector per call.
 _BATCH, _SIDE, _VECTOR = 1, 128, 512
-# Channels of the first layer, then channels and strides of those that follow on the way down.
-_FIRST = 128
-_STEPS = ((256, 2), (512, 2))
-_RELEASED_STEPS = ((256, 1), (512, 2), (1024, 2))
+# Channels at 128, 64 and 32 pixels.
+_WIDTHS = (128, 256, 512)
+_BLOCKS = 1
 
 
 class _Builder:
@@ -71,40 +69,29 @@ class _Builder:
 
 
 def large_swapper(path: Path, emap: Any) -> Path:
-    """Writes a swapper as `path`, about 35 GFLOP a face, a tenth of `released_swapper`."""
-    return _swapper(path, emap, _STEPS, 1)
+    """Writes the network as `path`, about 35 GFLOP a face, with `emap` ``[512, 512]`` as its last initializer.
 
-
-def released_swapper(path: Path, emap: Any) -> Path:
-    """Writes inswapper_128 with other weights as `path`: 350 GFLOP a face, 554 MB like the released file.
-
-    Its layers are told by a network that was trained to take its place (somanchiu/ReSwapper,
-    StyleTransferModel_128.py).
+    inswapper_128 has ten times that work, by the layers of a network that was trained to take its place
+    (somanchiu/ReSwapper, StyleTransferModel_128.py). With less, what is not the network's weighs more.
     """
-    return _swapper(path, emap, _RELEASED_STEPS, 6)
-
-
-def _swapper(path: Path, emap: Any, steps: Sequence[tuple[int, int]], blocks: int) -> Path:
-    """Down by `steps`, so many styled blocks, and up again; `emap` ``[512, 512]`` is the last initializer."""
     import onnx
     from onnx import TensorProto, helper, numpy_helper
 
     graph = _Builder()
-    widths = [_FIRST, *(width for width, _ in steps)]
-    value = graph.add("Relu", graph.convolved("target", 3, _FIRST, kernel=7))
-    for width, (out, stride) in zip(widths, steps, strict=False):
-        value = graph.add("Relu", graph.convolved(value, width, out, stride=stride))
-    widest = widths[-1]
-    for _ in range(blocks):
+    wide, wider, widest = _WIDTHS
+    value = graph.add("Relu", graph.convolved("target", 3, wide, kernel=7))
+    value = graph.add("Relu", graph.convolved(value, wide, wider, stride=2))
+    value = graph.add("Relu", graph.convolved(value, wider, widest, stride=2))
+    for _ in range(_BLOCKS):
         inner = graph.add("Relu", graph.styled(graph.convolved(value, widest, widest), widest))
         value = graph.add("Add", value, graph.styled(graph.convolved(inner, widest, widest), widest))
-    for out, (width, stride) in zip(widths[-2::-1], reversed(steps), strict=True):
-        if stride == 2:
-            # The region of interest is unused, but not optional in this opset.
-            nowhere, twice = graph.constant([], np.float32), graph.constant([1, 1, 2, 2], np.float32)
-            value = graph.add("Resize", value, nowhere, twice, mode="linear")
+    for width, out in ((widest, wider), (wider, wide)):
+        # The region of interest is unused, but not optional in this opset.
+        value = graph.add(
+            "Resize", value, graph.constant([], np.float32), graph.constant([1, 1, 2, 2], np.float32), mode="linear"
+        )
         value = graph.add("Relu", graph.convolved(value, width, out))
-    value = graph.add("Tanh", graph.convolved(value, _FIRST, 3, kernel=7))
+    value = graph.add("Tanh", graph.convolved(value, wide, 3, kernel=7))
     half = graph.constant(0.5, np.float32)
     graph.add("Add", graph.add("Mul", value, half), half)
     graph.nodes[-1].output[0] = "output"

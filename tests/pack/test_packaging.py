@@ -60,7 +60,7 @@ def _third_party_imports() -> set[str]:
     """Top-level modules that the published pack imports, at once or on first use."""
     found: set[str] = set()
     files = [ROOT / "__init__.py", ROOT / "extension.py"]
-    for room in ("catalogue", "nodes", "server_routes", "workflows"):
+    for room in ("catalogue", "doctor", "nodes", "server_routes", "workflows"):
         files += (ROOT / room).rglob("*.py")
     for file in files:
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
@@ -150,7 +150,7 @@ def test_archive_leaves_out_what_comfyui_does_not_need() -> None:
     left_out = (ROOT / ".comfyignore").read_text(encoding="utf-8").split()
     for folder in ("tests", "docker", "worker", "devtools", "requirements", ".ci"):
         assert f"{folder}/" in left_out
-    for folder in ("catalogue", "nodes", "server_routes", "workflows", "web", "locales"):
+    for folder in ("catalogue", "doctor", "nodes", "server_routes", "workflows", "web", "locales"):
         assert f"{folder}/" not in left_out
 
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from flux_face.server_routes.encode import encode_image
+from flux_face.server_routes.encode import PictureError, encode_image
 from flux_face.server_routes.png import write_png
 
 
@@ -53,6 +53,10 @@ def test_values_of_half_precision() -> None:
     assert (np.asarray(Image.open(io.BytesIO(picture.data))) == 128).all()
 
 
-def test_what_is_not_a_number_is_black() -> None:
-    picture = encode_image(torch.full((8, 8, 3), float("nan")), "a", "png", 90, seed=7, verdict=None)
-    assert (np.asarray(Image.open(io.BytesIO(picture.data))) == 0).all()
+@pytest.mark.parametrize("place", [(0, 0, 0), (70, 3, 2), (99, 7, 1)])
+def test_what_is_not_a_number_is_no_picture(place: tuple[int, int, int]) -> None:
+    """Else a VAE of too low a precision would give a black picture, and nobody would be told."""
+    values = torch.full((100, 8, 3), 0.5)
+    values[place] = float("nan")
+    with pytest.raises(PictureError, match="no numbers"):
+        encode_image(values, "a", "png", 90, seed=7, verdict=None)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from flux_face.server_routes.jobs import Job, State
 from flux_face.tests.comfy_server import Comfy
 from flux_face.tests.routes.client import BASE, Client, as_base64, encode, open_image
 
@@ -31,6 +32,20 @@ async def test_runsync_hands_the_picture_back(client: Client) -> None:
     names = [item["filename"] for item in output["images"]]
     assert len(set(names)) == 2
     assert all(name.endswith(".png") for name in names)
+
+
+async def test_a_whole_number_may_have_a_point(client: Client) -> None:
+    """In JSON 96.0 is the integer 96."""
+    answer = await client.runsync(profile="tiny", width=96.0, quality=80.0)
+    assert answer.images()[0].shape == (64, 96, 3)
+
+
+def test_an_error_is_told_with_the_end_and_not_before() -> None:
+    job = Job(caller="alice", profile="tiny", request=None, error="[node_failed] profile: it failed. See the log")
+    for state in State:
+        job.state = state
+        assert ("error" in job.to_json()) == state.is_final
+        assert ("error" in job.summary()) == state.is_final
 
 
 async def test_run_then_status_and_the_api_twin(client: Client) -> None:

@@ -194,6 +194,7 @@ def test_the_server_does_what_the_document_says(
     for route in ("/status/{id}", "/stream/{id}", "/cancel/{id}", "/retry/{id}", "/image/{id}/{filename}"):
         assert calls[route, "200"] >= 3, "followed from another route's answer"
     assert not [call for call in calls if call[1].startswith("5")]
+    assert calls["/models/download", "202"] == 0, "no name of a real model is made up, so nothing is fetched"
 
 
 def counted_calls(server: Comfy) -> Counter[tuple[str, str]]:

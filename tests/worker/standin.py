@@ -28,6 +28,8 @@ class PlatformJob:
     Attributes:
         results: every final result that was posted, a repetition of one left out; exactly one is right.
         progress: every progress update, with whether the result had been posted before it.
+        taken_at: when a worker got it, seconds of ``time.perf_counter``.
+        ended_at: when its result came.
     """
 
     id: str
@@ -37,6 +39,8 @@ class PlatformJob:
     stopping: bool = False
     results: list[dict[str, Any]] = field(default_factory=list)
     progress: list[tuple[Any, bool]] = field(default_factory=list)
+    taken_at: float = 0.0
+    ended_at: float = 0.0
 
     @property
     def result(self) -> dict[str, Any]:
@@ -79,12 +83,19 @@ class Platform:
 
     Args:
         faults: what goes wrong on the way; nothing if None.
+
+    Attributes:
+        jobs: every job by id.
+        pings: what the heartbeats said.
+        asked_at: when a worker first asked for a job, seconds of ``time.perf_counter``.
+        refuse_results: so many posts of results are answered with 502.
     """
 
     def __init__(self, faults: Faults | None = None) -> None:
         self.faults = faults
         self.jobs: dict[str, PlatformJob] = {}
         self.pings: list[dict[str, str]] = []
+        self.asked_at: float | None = None
         self.refuse_results = 0
         self._loop = asyncio.new_event_loop()
         self._changed: asyncio.Condition
@@ -183,6 +194,8 @@ class Platform:
         await asyncio.gather(*waiting, return_exceptions=True)
 
     async def _waiting(self, count: int) -> list[dict[str, Any]]:
+        self.asked_at = self.asked_at or time.perf_counter()
+
         def free() -> list[PlatformJob]:
             return [job for job in self.jobs.values() if not job.taken and not job.stopping][:count]
 
@@ -193,7 +206,7 @@ class Platform:
                 return []
             taken = free()
             for job in taken:
-                job.taken = True
+                job.taken, job.taken_at = True, time.perf_counter()
         return [
             {"id": job.id, "input": job.input, **({} if job.policy is None else {"policy": job.policy})}
             for job in taken
@@ -247,6 +260,7 @@ class Platform:
             return web.Response(status=400)
         if content not in job.results:
             job.results.append(content)
+            job.ended_at = time.perf_counter()
         return web.Response()
 
     async def _ping(self, request: web.Request) -> web.Response:

@@ -17,6 +17,8 @@ from comfy_api.latest import ComfyExtension, io
 
 DONE = Path(os.environ.get("FLUX_FACE_TROUBLE_DIR", "."))
 STEP_S = 0.05
+# So that the worker knows whose graph it was that killed ComfyUI.
+SEEN_S = 0.5
 
 SLOW, HANG, KILL_ONCE, EXIT_THEN_KILL, NOISE, FAIL = range(1, 7)
 
@@ -58,8 +60,10 @@ class FluxFaceTrouble(io.ComfyNode):
         elif code == HANG:
             time.sleep(amount * 0.1)
         elif code == EXIT_THEN_KILL and _first_time(f"exit-{amount}"):
+            time.sleep(SEEN_S)
             raise SystemExit(1)
         elif code == EXIT_THEN_KILL or (code == KILL_ONCE and _first_time(f"kill-{amount}")):
+            time.sleep(SEEN_S)
             os.kill(os.getpid(), signal.SIGKILL)
         elif code == NOISE:
             images = torch.rand(images.shape, generator=torch.Generator().manual_seed(amount))
