@@ -39,7 +39,7 @@ from .report import Row, higher, lower
 ORIGINAL = "upload, prompt, history every 250 ms, view"
 POLL_SECONDS = 0.25
 WAITS_MS = range(100, 350, 25)
-TURNS = 3  # each runs every wait once
+TURNS = 10  # each runs every wait once
 ALONE = 100
 # The load: so many clients, each sending one job after another.
 CLIENTS, JOBS_PER_CLIENT = 8, 20
