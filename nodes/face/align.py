@@ -269,7 +269,7 @@ def paste(frame: Tensor, touched: Tensor, patch: Patch) -> None:
 
 def _layer(patch: Patch) -> tuple[Tensor, Matrix]:
     """A patch's colours and mask ``[4, h, w]`` at about the frame's scale, and the matrix from frame to layer."""
-    layer = torch.cat([patch.pixels.permute(2, 0, 1), patch.mask[None]])
+    layer = torch.stack([*patch.pixels.unbind(-1), patch.mask])
     factor = int(scale_of(patch.matrix) + _SLACK)
     if factor < 2:
         return layer, patch.matrix

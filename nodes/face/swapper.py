@@ -180,5 +180,9 @@ def _no_converter(contract: SwapperContract, form: Converted) -> UserInputError:
 
 
 def _joined(tiles: Tensor, factor: int) -> Tensor:
-    """Network outputs ``[n * k * k, C, size, size]`` as clamped crops ``[n, k * size, k * size, C]``."""
-    return join_tiles(tiles.permute(0, 2, 3, 1), factor).clamp(0, 1)
+    """Network outputs ``[n * k * k, C, size, size]`` as clamped crops ``[n, k * size, k * size, C]``; changes them."""
+    crops = join_tiles(tiles.permute(0, 2, 3, 1), factor)
+    # Plane by plane: the values of one small face are then few enough for torch to leave its other threads asleep.
+    for plane in crops.unbind(-1):
+        plane.clamp_(0, 1)
+    return crops
