@@ -30,6 +30,8 @@ def handler(job: dict[str, Any]) -> dict[str, Any]:
     for node in workflow.values():
         if node["class_type"] == "EmptyLatentImage":
             node["inputs"]["batch_size"] = given["batch_size"]
+        elif node["class_type"] == "BasicScheduler":
+            node["inputs"]["steps"] = given["num_steps"]
         elif node["class_type"] == "CLIPTextEncode":
             node["inputs"]["text"] = given["prompt"]
         elif node["class_type"] == "RandomNoise":

@@ -140,7 +140,9 @@ def test_a_job_survives_the_death_of_comfyui(production: Production) -> None:
 def test_a_job_that_ends_comfyui_twice_fails_and_the_one_behind_it_does_not(production: Production) -> None:
     # First the prompt worker thread, which ComfyUI itself does not notice, then the process.
     killer = production.platform.submit(trouble(EXIT_THEN_KILL + 1))
+    production.platform.wait(lambda: production.active_jobs() == 1, 30, "start of the first")
     behind = production.platform.submit(trouble())
+    production.platform.wait(lambda: production.active_jobs() == 2, 30, "second job in ComfyUI's queue")
     assert production.platform.finish(killer, 240)["error"].startswith("[comfyui_lost] ")
     assert "worker thread" in production.worker.log()
     assert production.platform.finish(behind, 240)["output"]["submissions"] > 1

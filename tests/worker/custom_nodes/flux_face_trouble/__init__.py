@@ -17,8 +17,8 @@ from comfy_api.latest import ComfyExtension, io
 
 DONE = Path(os.environ.get("FLUX_FACE_TROUBLE_DIR", "."))
 STEP_S = 0.05
-# So that the worker knows whose graph it was that killed ComfyUI.
-SEEN_S = 0.5
+# So that the worker knows whose graph it was that killed ComfyUI, and has the next one in the queue.
+SEEN_S = 2.0
 
 SLOW, HANG, KILL_ONCE, EXIT_THEN_KILL, NOISE, FAIL = range(1, 7)
 
