@@ -221,20 +221,20 @@ def test_sessions_leave_nothing_behind(tmp_path: Path) -> None:
 
 
 def test_an_edited_graph_is_not_kept_beside_the_session(tmp_path: Path) -> None:
-    """Of a file of 64 MB whose batch is freed, one copy stays in memory."""
-    matrix = random(512, 32768).numpy()
+    """Of a file of 192 MB whose batch is freed, one copy stays in memory; allocators may keep some tens of MB more."""
+    matrix = random(512, 98304).numpy()
     path = written(
         tmp_path / "w.onnx",
         [node("MatMul", ["x", "w"], ["y"])],
         {"x": (TensorProto.FLOAT, [1, 512])},
-        {"y": (TensorProto.FLOAT, [1, 32768])},
+        {"y": (TensorProto.FLOAT, [1, 98304])},
         w=matrix,
     )
     OrtSession(graphs.converter(tmp_path / "warm.onnx"), "cpu")
     before = memory()
     session = OrtSession(path, "cpu")
     assert session.inputs[0].shape[0] is None
-    assert memory() - before < 1.5 * 64
+    assert memory() - before < 1.5 * 192
 
 
 def test_memory_for_past_sizes_is_given_back(tmp_path: Path) -> None:
