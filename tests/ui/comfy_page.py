@@ -17,7 +17,14 @@ Renderer = Literal["classic", "vue"]
 RENDERERS: tuple[Renderer, ...] = ("classic", "vue")
 
 # What this machine causes and no code of the pack: no internet for ComfyUI's own services, no GPU for WebGL.
-_NOT_OURS = ("net::ERR_", "Failed to load resource", "WebGL", "[ComfyUI Notice]", "[ComfyUI Deprecated]", "graph accessed before init")
+_NOT_OURS = (
+    "net::ERR_",
+    "Failed to load resource",
+    "WebGL",
+    "[ComfyUI Notice]",
+    "[ComfyUI Deprecated]",
+    "graph accessed before init",
+)
 
 _LOADED = "() => (window.app ?? window.comfyAPI?.app?.app)?.extensionManager?.workflow?.activeWorkflow != null"
 
@@ -119,9 +126,7 @@ class ComfyPage:
 
     def wait_for_end(self, before: int = 0, timeout_s: float = 180) -> dict[str, Any]:
         """Wait until more than ``before`` runs have ended; returns the last one's closing event with its ``kind``."""
-        self.page.wait_for_function(
-            "(before) => fluxTest.ended.length > before", arg=before, timeout=timeout_s * 1000
-        )
+        self.page.wait_for_function("(before) => fluxTest.ended.length > before", arg=before, timeout=timeout_s * 1000)
         event: dict[str, Any] = self.page.evaluate("() => fluxTest.ended.at(-1)")
         self.page.wait_for_timeout(200)  # what listens to the event draws in the next frames
         return event

@@ -13,9 +13,7 @@ from .conftest import OpenPage
 
 
 @pytest.mark.parametrize("renderer", RENDERERS)
-def test_the_starter_template_runs(
-    open_page: OpenPage, photo: str, screenshots: Path, renderer: Renderer
-) -> None:
+def test_the_starter_template_runs(open_page: OpenPage, photo: str, screenshots: Path, renderer: Renderer) -> None:
     page = open_page(renderer)
     page.load(ROOT / "workflows" / "starter.json")
     page.set_widget("Load Face Photo", "photo", photo)
