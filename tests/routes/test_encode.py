@@ -23,7 +23,7 @@ def noise(*shape: int) -> npt.NDArray[np.uint8]:
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 7), (64, 64), (65, 1), (200, 33), (700, 500), (1024, 1365)])
 def test_png_is_lossless(height: int, width: int) -> None:
     pixels = noise(height, width, 3)
-    data = write_png(pixels, {"XML:com.adobe.xmp": "<ä/>", "Comment": ""})
+    data = write_png(height, width, lambda top, bottom: pixels[top:bottom], {"XML:com.adobe.xmp": "<ä/>", "Comment": ""})
     image: Any = Image.open(io.BytesIO(data))
     assert image.mode == "RGB"
     assert np.array_equal(np.asarray(image), pixels)
