@@ -198,7 +198,7 @@ def _with_single_image(status: dict[str, Any]) -> dict[str, Any]:
 
 
 def _states(request: web.Request) -> list[State]:
-    names = [name for name in request.query.get("state", "").split(",") if name]
+    names = request.query["state"].split(",") if "state" in request.query else []
     known = [state.value for state in State]
     for name in names:
         if name not in known:

@@ -50,7 +50,7 @@ def _deflate(height: int, width: int, rows: Rows) -> bytes:
 
     def band(top: int) -> tuple[bytes, int, int]:
         bottom = min(top + step, height)
-        filtered = _filtered(rows(max(top - 1, 0), bottom), first=top == 0)
+        filtered = _filtered(rows(max(top - 1, 0), bottom), first=top == 0).data
         deflater = zlib.compressobj(1, zlib.DEFLATED, -zlib.MAX_WBITS)
         end = zlib.Z_FINISH if bottom == height else zlib.Z_FULL_FLUSH
         return deflater.compress(filtered) + deflater.flush(end), zlib.adler32(filtered), filtered.nbytes
