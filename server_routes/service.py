@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any, TypeVar
 
 from server import PromptServer
@@ -177,7 +178,9 @@ class JobService:
         references = {field: photo_reference(job.id, field) for field in request.photos}
         graph = request.profile.fill({**request.values, **references, "job_id": job.id})
         outputs = request.profile.output_nodes
-        HANDOFF.open(job.id, request.photos, None if self.settings.vault is None else lambda: self._record_start(job))
+        # The run's number is bound now: the event that counts it may come before the worker thread asks.
+        on_start = None if self.settings.vault is None else partial(self._record_start, job.id, job.runs + 1)
+        HANDOFF.open(job.id, request.photos, on_start)
         try:
             refusals = await self.queue.validate(job.id, graph, outputs)
             if refusals:
@@ -277,15 +280,15 @@ class JobService:
             self.store.send(JobStore.started, job.id, job.started, job.runs)
             job.notify()
 
-    def _record_start(self, job: Job) -> None:
+    def _record_start(self, job_id: str, run: int) -> None:
         """Put a durable job's start on record before its graph can take the process down.
 
         In ComfyUI's worker thread; the event that comes afterwards may be too late.
         """
         try:
-            self.store.wait(JobStore.started, job.id, now(), job.runs + 1)
+            self.store.wait(JobStore.started, job_id, now(), run)
         except sqlite3.Error:
-            log.exception("Flux Face: the start of job %s is not on record", job.id)
+            log.exception("Flux Face: the start of job %s is not on record", job_id)
 
     def _count_node_time(self, job: Job, node: str | None) -> None:
         when = now()
