@@ -1,0 +1,137 @@
+"""The texts in the page's languages: English is the schemas' own, and every other language has the same keys."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from flux_face.devtools.pack import ROOT
+
+from .schemas import COMMUNITY_INFOS, INFOS, Info, inputs
+
+LOCALES = ROOT / "locales"
+ENGLISH = "en"
+TRANSLATIONS = ("ja", "zh")
+FILES = ("main.json", "nodeDefs.json")
+
+# Names and technical words that stay as they are in every language.
+SAME_EVERYWHERE = {
+    "CLIP",
+    "CPU",
+    "Flux Face",
+    "GPU",
+    "ONNX",
+    "PyTorch",
+    "bfloat16",
+    "float16",
+    "float32",
+    "onnxruntime",
+}
+
+_PLACE = re.compile(r"\{\w+\}")
+_LATIN = re.compile(r"[\x00-\x7f×·…]*")
+_CALLED = re.compile(r"""\bt\(\s*["']([\w.]+)["']""")
+_QUOTED = re.compile(r"""["']([\w.]+)["']""")
+_BUILT = re.compile(r"\bt\(\s*`([\w.]*)\$\{")
+
+
+def schema_texts(info: Info) -> dict[str, Any]:
+    """A node's texts as nodeDefs.json has them, from its schema.
+
+    ComfyUI translates names and tooltips; ``options``, the words of a choice, are read by web/options.js.
+    """
+    texts: dict[str, Any] = {"display_name": info["display_name"], "description": info["description"], "inputs": {}}
+    for name, (kind, rest) in inputs(info).items():
+        texts["inputs"][name] = {"name": name, "tooltip": rest["tooltip"]}
+        words = {word: word for word in rest.get("options", ()) if _is_ours(name, word)} if kind == "COMBO" else {}
+        if words:
+            texts["inputs"][name]["options"] = words
+    outputs = zip(info["output_name"], info["output"], info["output_tooltips"], strict=True)
+    texts["outputs"] = {
+        # An output that is named by its type is shown by the type's own name.
+        str(slot): {"tooltip": tooltip} if name == kind else {"name": name, "tooltip": tooltip}
+        for slot, (name, kind, tooltip) in enumerate(outputs)
+    }
+    return texts
+
+
+def _is_ours(name: str, word: str) -> bool:
+    """Whether a choice is a word of the pack, not a file nor one of ComfyUI's kinds of text encoder."""
+    return "." not in word and name != "type"
+
+
+def _read(language: str, file: str) -> dict[str, Any]:
+    texts: dict[str, Any] = json.loads((LOCALES / language / file).read_text(encoding="utf-8"))
+    return texts
+
+
+def _leaves(texts: dict[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], str]]:
+    for key, value in texts.items():
+        if isinstance(value, dict):
+            yield from _leaves(value, (*path, key))
+        else:
+            yield (*path, key), value
+
+
+def _flat(language: str, file: str) -> dict[str, str]:
+    return {" > ".join(path): text for path, text in _leaves(_read(language, file))}
+
+
+def test_english_is_what_the_schemas_say(request: pytest.FixtureRequest) -> None:
+    texts = {name: schema_texts(info) for name, info in (INFOS | COMMUNITY_INFOS).items()}
+    if request.config.getoption("--update-english"):
+        written = json.dumps(texts, indent=2, ensure_ascii=False) + "\n"
+        (LOCALES / ENGLISH / "nodeDefs.json").write_text(written, encoding="utf-8")
+    assert _read(ENGLISH, "nodeDefs.json") == texts, "Run python3 dev.py test tests/pack --update-english"
+
+
+def test_every_category_is_named() -> None:
+    parts = {part for info in INFOS.values() for part in info["category"].split("/")}
+    # ComfyUI has a name for loaders.
+    assert set(_read(ENGLISH, "main.json")["nodeCategories"]) == parts - {"loaders"}
+
+
+@pytest.mark.parametrize("file", FILES)
+@pytest.mark.parametrize("language", TRANSLATIONS)
+def test_languages_are_in_step(language: str, file: str) -> None:
+    english, translated = _flat(ENGLISH, file), _flat(language, file)
+    assert {"missing": english.keys() - translated.keys(), "left over": translated.keys() - english.keys()} == {
+        "missing": set(),
+        "left over": set(),
+    }
+    assert [key for key, text in translated.items() if not text.strip()] == []
+    places = {key: sorted(_PLACE.findall(text)) for key, text in english.items()}
+    assert {key: sorted(_PLACE.findall(text)) for key, text in translated.items()} == places
+
+
+@pytest.mark.parametrize("file", FILES)
+@pytest.mark.parametrize("language", TRANSLATIONS)
+def test_nothing_is_left_in_english(language: str, file: str) -> None:
+    bare = {key: text for key, text in _flat(language, file).items() if _LATIN.fullmatch(text)}
+    assert {key: text for key, text in bare.items() if text not in SAME_EVERYWHERE} == {}
+
+
+@pytest.mark.parametrize("language", [ENGLISH, *TRANSLATIONS])
+def test_a_community_loader_reads_as_ours(language: str) -> None:
+    texts = _read(language, "nodeDefs.json")
+    assert [name for name in COMMUNITY_INFOS if texts[name] != texts[f"FluxFace{name}"]] == []
+
+
+@pytest.mark.parametrize("language", [ENGLISH, *TRANSLATIONS])
+def test_names_have_no_message_syntax(language: str) -> None:
+    """ComfyUI's page compiles all of a node's texts but its tooltips, as messages of vue-i18n."""
+    texts = {**_flat(language, "nodeDefs.json"), **_flat(language, "main.json")}
+    compiled = {key: text for key, text in texts.items() if not key.endswith("tooltip") and "fluxFace" not in key}
+    assert {key: text for key, text in compiled.items() if re.search(r"[{}@|]", text)} == {}
+
+
+def test_the_web_parts_use_the_keys_there_are() -> None:
+    keys = {".".join(path[1:]) for path, _ in _leaves(_read(ENGLISH, "main.json")) if path[0] == "fluxFace"}
+    source = "\n".join(path.read_text(encoding="utf-8") for path in sorted((ROOT / "web").rglob("*.js")))
+    assert set(_CALLED.findall(source)) - keys == set()
+    quoted, built = set(_QUOTED.findall(source)), tuple(_BUILT.findall(source))
+    assert [key for key in sorted(keys) if key not in quoted and not key.startswith(built)] == []
