@@ -24,6 +24,7 @@ _ROW = re.compile(r"^\| `(\w+)`(?: \((\w+)\))? \|", re.MULTILINE)
 _MARK = re.compile(r" \((\w+)\)$")
 _CODE = re.compile(r"`([^`]+)`")
 _EMPHASIS = re.compile(r"\*+([^*\n]+)\*+")
+_LABELLED = re.compile(r"^(`[^`]+`)（.+）$")
 _ABSOLUTE_PATH = re.compile(r"(?<![\w.:/])/\w|\b[A-Za-z]:\\|~/|file://")
 
 # What every page says alike: headings, columns, marks.
@@ -33,15 +34,16 @@ WORDS = {
         "Inputs": "入力",
         "Outputs": "出力",
         "How to": "使い方",
-        "Reasons": "不合格の理由",
+        "Reasons": "判定理由",
         "What a shift mends": "補正で直るもの",
         "What can go wrong": "エラーと対処",
-        "Limits": "制限事項",
+        "Limits": "制限",
         "Input": "入力",
         "Output": "出力",
+        "Label": "表示名",
         "Type": "型",
-        "Default": "初期値",
-        "Meaning": "意味",
+        "Default": "既定値",
+        "Meaning": "説明",
         "Error": "エラー",
         "Remedy": "対処",
         "Reason": "理由",
@@ -53,16 +55,17 @@ WORDS = {
         "advanced": "詳細",
         "found here": "ここで検出",
         "not connected": "未接続",
-        "first": "先頭",
-        "box": "ボックス",
         "empty": "空",
-        "detector": "検出器",
-        "recogniser": "認識器",
-        "swapper": "スワッパー",
-        "attributes": "属性",
+        "first": "先頭",
+        "box": "正方形",
+        "classic": "クラシック",
+        "detector": "検出モデル",
+        "recogniser": "認識モデル",
+        "swapper": "入れ替えモデル",
+        "attributes": "属性モデル",
         "occluder": "遮蔽モデル",
         "parser": "領域分割モデル",
-        "restorer": "修復モデル",
+        "restorer": "復元モデル",
     },
     "zh": {
         "When to use": "何时使用",
@@ -75,6 +78,7 @@ WORDS = {
         "Limits": "限制",
         "Input": "输入",
         "Output": "输出",
+        "Label": "显示名称",
         "Type": "类型",
         "Default": "默认值",
         "Meaning": "含义",
@@ -101,6 +105,10 @@ WORDS = {
         "restorer": "修复模型",
     },
 }
+
+
+# How a page names a node.
+NODE_NAME = {"ja": "「{}」", "zh": "“{}”"}
 
 
 def _read(name: str, language: str = "") -> str:
@@ -130,20 +138,29 @@ def _translated(tables: list[list[list[str]]], words: dict[str, str]) -> list[li
 
 
 def _facts(tables: list[list[list[str]]], words: dict[str, str]) -> list[list[list[str]]]:
-    """What tables of a language say apart from prose: names, types and defaults."""
+    """What tables of a language say apart from prose and labels: names, types and defaults."""
     prose = {words[column] for column in ("Meaning", "Remedy", "Files", "The image fails if")}
     return [
         [
-            [text for column, text in zip(table[0], row, strict=True) if row is table[0] or column not in prose]
+            [
+                _LABELLED.sub(r"\1", text)
+                for column, text in zip(table[0], row, strict=True)
+                if column != words["Label"] and (row is table[0] or column not in prose)
+            ]
             for row in table
         ]
         for table in tables
     ]
 
 
+def _node_texts(language: str) -> dict[str, Any]:
+    texts: dict[str, Any] = json.loads((ROOT / "locales" / language / "nodeDefs.json").read_text(encoding="utf-8"))
+    return texts
+
+
 def _display_names(language: str) -> dict[str, str]:
     """The pack's nodes in a language, by their English names."""
-    texts: dict[str, Any] = json.loads((ROOT / "locales" / language / "nodeDefs.json").read_text(encoding="utf-8"))
+    texts = _node_texts(language)
     return {info["display_name"]: texts[name]["display_name"] for name, info in INFOS.items()}
 
 
@@ -198,7 +215,28 @@ def test_a_translated_page_says_the_same(name: str, language: str) -> None:
         assert _facts(_tables(theirs), words) == _facts(_translated(_tables(ours), words), words), heading
         assert set(_CODE.findall(theirs)) == set(_CODE.findall(ours)), heading
         mentioned = {other for own, other in names.items() if f"*{own}*" in " ".join(ours.split())}
-        assert {other for other in mentioned if f"*{other}*" not in theirs} == set(), heading
+        assert {other for other in mentioned if NODE_NAME[language].format(other) not in theirs} == set(), heading
+
+
+@pytest.mark.parametrize("language", WORDS)
+@pytest.mark.parametrize("name", INFOS)
+def test_a_page_has_the_labels_of_the_web_page(name: str, language: str) -> None:
+    """The web page shows labels in place of the names of inputs, outputs and choices that a help page explains."""
+    words, texts, sections = WORDS[language], _node_texts(language)[name], dict(_sections(_read(name, language)))
+
+    def labelled(heading: str) -> list[list[str]]:
+        return [
+            row for table in _tables(sections[words[heading]]) if table[0][1] == words["Label"] for row in table[1:]
+        ]
+
+    rows = {_CODE.findall(row[0])[0]: row for row in labelled("Inputs")}
+    assert {key: row[1] for key, row in rows.items()} == {key: text["name"] for key, text in texts["inputs"].items()}
+    for key, row in rows.items():
+        line = " ".join(row)
+        for value, label in texts["inputs"][key].get("options", {}).items():
+            assert label.casefold() == value or f"`{value}`" not in line or f"`{value}`（{label}）" in line
+    for row, text in zip(labelled("Outputs"), texts["outputs"].values(), strict=True):
+        assert row[1] == text.get("name", row[1])
 
 
 @pytest.mark.parametrize("language", WORDS)
