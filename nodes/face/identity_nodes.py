@@ -31,7 +31,17 @@ class FluxFaceFaceIdentity(io.ComfyNode):
             category="Flux Face/face",
             description="Makes one person of one or several photos. With the onnx engine several photos make the face "
             "steadier than one; the classic engine takes the best of them.",
-            search_aliases=["face model", "build face model", "average face", "blend faces", "embedding"],
+            search_aliases=[
+                "face model",
+                "build face model",
+                "average face",
+                "blend faces",
+                "embedding",
+                "reactor build face model",
+                "mix photos",
+                "人脸模型",
+                "顔モデル",
+            ],
             is_input_list=True,
             inputs=[
                 io.Image.Input("photos", tooltip="Photos of one person: a batch, or a list of pictures of any sizes."),
@@ -107,7 +117,18 @@ class FluxFaceCombineIdentities(io.ComfyNode):
             category="Flux Face/face",
             description="Puts several people in one list, in this order, so that Swap Face gives each of them a face. "
             "It does not mix them: for one person of several photos use Face Identity.",
-            search_aliases=["several people", "identity list", "multiple faces", "combine identities"],
+            search_aliases=[
+                "several people",
+                "identity list",
+                "multiple faces",
+                "combine identities",
+                "multiple people",
+                "group photo",
+                "多人换脸",
+                "合照",
+                "複数人",
+                "集合写真",
+            ],
             inputs=[
                 Identities.Input(
                     f"identity_{number}",
@@ -146,7 +167,14 @@ class FluxFaceSaveIdentity(io.ComfyNode):
             display_name="Save Face Identity",
             category="Flux Face/face",
             description="Saves an identity in models/flux_face/identities, without its photo unless you ask for it.",
-            search_aliases=["save face model", "export face", "face model"],
+            search_aliases=[
+                "save face model",
+                "export face",
+                "face model",
+                "reactor save face model",
+                "保存人脸模型",
+                "顔モデル保存",
+            ],
             is_output_node=True,
             inputs=[
                 Identities.Input("identity", tooltip="One person, from Face Identity."),
@@ -190,7 +218,14 @@ class FluxFaceLoadIdentity(io.ComfyNode):
             display_name="Load Face Identity",
             category="Flux Face/face",
             description="Loads an identity that Save Face Identity has saved, or a face model of ReActor.",
-            search_aliases=["load face model", "reactor face model", "safetensors", "import face"],
+            search_aliases=[
+                "load face model",
+                "reactor face model",
+                "safetensors",
+                "import face",
+                "加载人脸模型",
+                "顔モデル読み込み",
+            ],
             inputs=[
                 io.Combo.Input(
                     "file",

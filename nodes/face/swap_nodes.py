@@ -31,7 +31,24 @@ class FluxFaceSwapFace(io.ComfyNode):
             description="Puts the face of a photo or an identity on the faces of the images. Outside the swapped faces "
             "every pixel stays exactly as it was. An image without a face passes through unchanged, and the report "
             "says so.",
-            search_aliases=["faceswap", "face swap", "reactor", "roop", "inswapper", "deepfake"],
+            search_aliases=[
+                "faceswap",
+                "face swap",
+                "reactor",
+                "roop",
+                "inswapper",
+                "deepfake",
+                "deep fake",
+                "facefusion",
+                "replace face",
+                "换脸",
+                "ai换脸",
+                "人脸替换",
+                "顔交換",
+                "顔入れ替え",
+                "フェイススワップ",
+                "ディープフェイク",
+            ],
             has_intermediate_output=True,
             inputs=[
                 io.Image.Input("images", tooltip="The images whose faces are replaced."),
@@ -174,7 +191,19 @@ class FluxFaceFaceSimilarity(io.ComfyNode):
             description="How alike the largest face of each image and a person are. With the onnx engine the cosine of "
             "their embeddings; with the classic engine the correlation of the aligned pixels, which tells the same "
             "photograph from another but is no proof of identity.",
-            search_aliases=["face distance", "compare faces", "cosine", "face analysis"],
+            search_aliases=[
+                "face distance",
+                "compare faces",
+                "cosine",
+                "face analysis",
+                "face verification",
+                "same person",
+                "arcface",
+                "人脸比对",
+                "相似度",
+                "顔照合",
+                "類似度",
+            ],
             inputs=[
                 io.Image.Input("images", tooltip="The images to compare."),
                 io.Image.Input(

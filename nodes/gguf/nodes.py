@@ -84,7 +84,17 @@ class UnetLoader(io.ComfyNode):
             category=CATEGORY,
             description="Loads Flux and other diffusion models from GGUF files. Weights stay packed in memory; LoRAs "
             "go on with the ordinary LoRA loaders.",
-            search_aliases=["unet loader gguf", "flux gguf", "quantized model", "load checkpoint gguf"],
+            search_aliases=[
+                "unet loader gguf",
+                "flux gguf",
+                "quantized model",
+                "load checkpoint gguf",
+                "gguf loader",
+                "city96",
+                "量化模型",
+                "gguf加载器",
+                "量子化モデル",
+            ],
             inputs=[
                 io.Combo.Input(
                     "unet_name",
@@ -125,7 +135,14 @@ class CLIPLoader(io.ComfyNode):
             display_name="Load CLIP (GGUF)",
             category=CATEGORY,
             description="Loads one text encoder from a GGUF or safetensors file.",
-            search_aliases=["clip loader gguf", "t5 gguf", "text encoder gguf"],
+            search_aliases=[
+                "clip loader gguf",
+                "t5 gguf",
+                "text encoder gguf",
+                "city96",
+                "文本编码器",
+                "テキストエンコーダー",
+            ],
             inputs=[
                 _clip_input("clip_name", "The text encoder"),
                 io.Combo.Input(
@@ -158,7 +175,15 @@ class DualCLIPLoader(io.ComfyNode):
             display_name="Load Two CLIPs (GGUF)",
             category=CATEGORY,
             description="Loads two text encoders, each from a GGUF or safetensors file. Flux: CLIP-L and T5-XXL.",
-            search_aliases=["dual clip loader gguf", "flux clip", "t5 gguf", "text encoders gguf"],
+            search_aliases=[
+                "dual clip loader gguf",
+                "flux clip",
+                "t5 gguf",
+                "text encoders gguf",
+                "city96",
+                "双clip加载器",
+                "デュアルclip",
+            ],
             inputs=[
                 _clip_input("clip_name1", "The first text encoder (Flux: CLIP-L)"),
                 _clip_input("clip_name2", "The second text encoder (Flux: T5-XXL)"),
@@ -193,7 +218,14 @@ class TripleCLIPLoader(io.ComfyNode):
             display_name="Load Three CLIPs (GGUF)",
             category=CATEGORY,
             description="Loads the three text encoders of Stable Diffusion 3, each from a GGUF or safetensors file.",
-            search_aliases=["triple clip loader gguf", "sd3 clip", "t5 gguf"],
+            search_aliases=[
+                "triple clip loader gguf",
+                "sd3 clip",
+                "t5 gguf",
+                "city96",
+                "三重clip加载器",
+                "トリプルclip",
+            ],
             inputs=[
                 _clip_input("clip_name1", "One of CLIP-L, CLIP-G and T5-XXL"),
                 _clip_input("clip_name2", "One of CLIP-L, CLIP-G and T5-XXL"),
@@ -225,7 +257,7 @@ class GGUFInfo(io.ComfyNode):
             display_name="GGUF File Info",
             category=CATEGORY,
             description="Says what a GGUF file holds, from its header alone: nothing is loaded.",
-            search_aliases=["inspect gguf", "gguf metadata", "quantization type"],
+            search_aliases=["inspect gguf", "gguf metadata", "quantization type", "gguf信息", "gguf情報"],
             is_output_node=True,
             inputs=[
                 io.Combo.Input(

@@ -34,7 +34,17 @@ class FluxFaceLoadPhoto(io.ComfyNode):
             category="Flux Face/job",
             description="Loads the photo whose face is swapped in: turned upright by its EXIF data, "
             "transparency flattened on mid grey. PNG, JPEG or WebP.",
-            search_aliases=["load image", "face photo", "reference face", "user photo"],
+            search_aliases=[
+                "load image",
+                "face photo",
+                "reference face",
+                "user photo",
+                "source face",
+                "upload photo",
+                "人脸照片",
+                "上传照片",
+                "顔写真",
+            ],
             inputs=[
                 io.Combo.Input(
                     "photo",
@@ -114,7 +124,15 @@ class FluxFaceJobOutput(io.ComfyNode):
             category="Flux Face/job",
             description="The end of a Flux Face graph. Run from the HTTP API it hands the pictures and reports back in "
             "memory, without writing a file; run from the web UI it previews the pictures.",
-            search_aliases=["api output", "return image", "preview image"],
+            search_aliases=[
+                "api output",
+                "return image",
+                "preview image",
+                "runpod",
+                "serverless",
+                "api输出",
+                "api出力",
+            ],
             inputs=[
                 io.Image.Input("images", tooltip="The finished pictures."),
                 io.Image.Input(

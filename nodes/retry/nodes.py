@@ -46,7 +46,20 @@ class FluxFaceRetry(io.ComfyNode):
             description="Samples the images that failed again, with the next seed, through the same nodes, until they "
             "pass or the attempts are used up; then the best one comes out. It finds the sampler by itself: connect "
             "the last images and their verdicts. Models stay loaded, images that passed are kept.",
-            search_aliases=["retry", "loop", "repeat", "resample", "until", "qa"],
+            search_aliases=[
+                "retry",
+                "loop",
+                "repeat",
+                "resample",
+                "until",
+                "qa",
+                "regenerate",
+                "rerun failed",
+                "重新生成",
+                "重试",
+                "再生成",
+                "リトライ",
+            ],
             inputs=[
                 io.Image.Input("images", tooltip="The images that were judged, one per latent of the sampler."),
                 Verdicts.Input("verdicts", tooltip="Their verdicts, from Check Skin Tone."),

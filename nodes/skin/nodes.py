@@ -56,7 +56,24 @@ class FluxFaceSkinToneQA(io.ComfyNode):
             description="Measures the skin of every face (colour cast, exposure, agreement with neck and photo) and "
             "gives each image a verdict with named reasons. Fair to every skin tone: colours are judged relative to "
             "the eye whites, so warm or cool light over the whole picture is no defect.",
-            search_aliases=["qa", "skin", "quality", "colour cast", "complexion", "verdict"],
+            search_aliases=[
+                "qa",
+                "skin",
+                "quality",
+                "colour cast",
+                "complexion",
+                "verdict",
+                "color cast",
+                "deepfake detection",
+                "fake face",
+                "skin color",
+                "肤色检测",
+                "换脸检测",
+                "质检",
+                "肌の色",
+                "ディープフェイク検出",
+                "品質チェック",
+            ],
             inputs=[
                 io.Image.Input("images", tooltip="The images to judge."),
                 Faces.Input(
@@ -185,7 +202,17 @@ class FluxFaceMendSkin(io.ComfyNode):
             description="Mends what needs no new sampling: a face whose colour is off as a whole is shifted towards "
             "the neck or the photo, within a bound, and judged again. The shift is kept only where the verdict gets "
             "no worse. Pixels outside the faces stay exactly as they were.",
-            search_aliases=["skin tone", "colour correction", "color match", "fix skin", "neck mismatch"],
+            search_aliases=[
+                "skin tone",
+                "colour correction",
+                "color match",
+                "fix skin",
+                "neck mismatch",
+                "skin color",
+                "偏色",
+                "肤色校正",
+                "肌色補正",
+            ],
             inputs=[
                 io.Image.Input("images", tooltip="The images to mend."),
                 Faces.Input("faces", optional=True, tooltip="Their faces. Left open, the engine finds them."),
@@ -277,7 +304,17 @@ class FluxFaceSkinGate(io.ComfyNode):
             category=CATEGORY,
             description="Passes the images on if all of them passed, else stops the run and names those that failed "
             "and why. Put it after Retry Failed Images where a bad image must never leave the graph.",
-            search_aliases=["gate", "strict", "assert", "qa"],
+            search_aliases=[
+                "gate",
+                "strict",
+                "assert",
+                "qa",
+                "quality gate",
+                "stop on fail",
+                "质量门",
+                "停止",
+                "品質ゲート",
+            ],
             inputs=[
                 io.Image.Input("images", tooltip="The judged images."),
                 Verdicts.Input("verdicts", tooltip="Their verdicts."),

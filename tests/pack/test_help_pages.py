@@ -25,7 +25,7 @@ _MARK = re.compile(r" \((\w+)\)$")
 _CODE = re.compile(r"`([^`]+)`")
 _EMPHASIS = re.compile(r"\*+([^*\n]+)\*+")
 # A name with the word that the web page shows for it, and perhaps a mark: `name`（word、mark）.
-_LABELLED = re.compile(r"^(`[^`]+`)（([^、）]+)(?:、(\w+))?）$")
+_LABELLED = re.compile(r"^(`[^`]+`)（([^、，）]+)(?:[、，](\w+))?）$")
 _ABSOLUTE_PATH = re.compile(r"(?<![\w.:/])/\w|\b[A-Za-z]:\\|~/|file://")
 
 # What every page says alike: headings, columns, marks.
@@ -94,6 +94,7 @@ WORDS = {
         "not connected": "未连接",
         "first": "第一个",
         "box": "方框",
+        "empty": "空",
         "detector": "检测器",
         "recogniser": "识别器",
         "swapper": "换脸模型",
@@ -106,7 +107,7 @@ WORDS = {
 
 
 # How a page names a node.
-NODE_NAME = {"ja": "「{}」", "zh": "*{}*"}
+NODE_NAME = {"ja": "「{}」", "zh": "“{}”"}
 
 
 def _read(name: str, language: str = "") -> str:
@@ -216,17 +217,18 @@ def test_a_translated_page_says_the_same(name: str, language: str) -> None:
         assert {other for other in mentioned if NODE_NAME[language].format(other) not in theirs} == set(), heading
 
 
+@pytest.mark.parametrize("language", WORDS)
 @pytest.mark.parametrize("name", INFOS)
-def test_a_japanese_page_has_the_labels_of_the_web_page(name: str) -> None:
+def test_a_page_has_the_labels_of_the_web_page(name: str, language: str) -> None:
     """The web page shows labels in place of the names of inputs, outputs and choices that a help page explains."""
-    words, texts, sections = WORDS["ja"], _node_texts("ja")[name], dict(_sections(_read(name, "ja")))
+    words, texts, sections = WORDS[language], _node_texts(language)[name], dict(_sections(_read(name, language)))
 
     def labels(heading: str) -> dict[str, str]:
         return {
-            name[1].strip("`"): name[2]
+            label[1].strip("`"): label[2]
             for table in _tables(sections[words[heading]])
             for row in table
-            if (name := _LABELLED.match(row[0]))
+            if (label := _LABELLED.match(row[0]))
         }
 
     assert labels("Inputs") == {key: text["name"] for key, text in texts["inputs"].items()}

@@ -27,8 +27,10 @@ SAME_EVERYWHERE = {
     "ONNX",
     "PyTorch",
     "bfloat16",
+    "classic",
     "float16",
     "float32",
+    "onnx",
     "onnxruntime",
 }
 
