@@ -53,6 +53,7 @@ def test_nodes_speak_the_pages_language(
 ) -> None:
     texts = json.loads((ROOT / "locales" / language / "nodeDefs.json").read_text(encoding="utf-8"))
     page = open_page(renderer, locale=language)
+    page.load({"version": 0.4, "nodes": [], "links": []})
     shown = page.page.evaluate(_SHOW_ALL, texts)
     assert shown == {name: _expected(text, shown[name]["outputs"]) for name, text in texts.items()}
 
