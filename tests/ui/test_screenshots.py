@@ -1,8 +1,8 @@
 """The pictures of docs/images: ComfyUI's page as it is, so that what the documentation shows stays true.
 
 Every run takes them all, which fails when the page cannot come to look like that any more;
-``python3 dev.py test tests/ui/test_screenshots.py --update-screenshots`` also writes them. A further picture is a line in
-`SHOTS`; where it needs more than a graph and some titles, a function.
+``python3 dev.py test tests/ui/test_screenshots.py --update-screenshots`` also writes them. A further picture is a line
+in `SHOTS`; where it needs more than a graph and some titles, a function.
 """
 
 from __future__ import annotations
@@ -129,13 +129,21 @@ def page(comfy: Comfy, browser: Browser) -> Iterator[ComfyPage]:
     astronaut = Image.fromarray(skimage.data.astronaut())
     astronaut.save(comfy.base / "input" / "example.png")
     _row(
-        Image.fromarray(np.uint8(render(PortraitSpec(skin=6, hair_colour="black", hair_style="long", background="yellow")) * 255)),
+        Image.fromarray(
+            np.uint8(render(PortraitSpec(skin=6, hair_colour="black", hair_style="long", background="yellow")) * 255)
+        ),
         astronaut.crop((96, 0, 352, 256)),
         Image.fromarray(np.uint8(render(PortraitSpec(skin=4, hair_colour="grey", background="green")) * 255)),
     ).save(comfy.base / "input" / "people.png")
     context = browser.new_context(viewport={"width": SIZE[0], "height": SIZE[1]}, reduced_motion="reduce")
-    plain = {"Minimap__Visible": False, "Graph__CanvasInfo": False, "Workflow__WorkflowTabsPosition": "Sidebar"}
-    yield ComfyPage.open(comfy, context, "vue", **{f"Comfy__{name}": value for name, value in plain.items()})
+    yield ComfyPage.open(
+        comfy,
+        context,
+        "vue",
+        Comfy__Minimap__Visible=False,
+        Comfy__Graph__CanvasInfo=False,
+        Comfy__Workflow__WorkflowTabsPosition="Sidebar",
+    )
     context.close()
 
 
