@@ -85,3 +85,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="write the texts of the nodes' schemas to locales/en/nodeDefs.json",
     )
+    parser.addoption(
+        "--update-screenshots",
+        action="store_true",
+        help="write the documentation's pictures of the web page to docs/images",
+    )
