@@ -24,7 +24,8 @@ _ROW = re.compile(r"^\| `(\w+)`(?: \((\w+)\))? \|", re.MULTILINE)
 _MARK = re.compile(r" \((\w+)\)$")
 _CODE = re.compile(r"`([^`]+)`")
 _EMPHASIS = re.compile(r"\*+([^*\n]+)\*+")
-_LABELLED = re.compile(r"^(`[^`]+`)（.+）$")
+# A name with the word that the web page shows for it, and perhaps a mark: `name`（word、mark）.
+_LABELLED = re.compile(r"^(`[^`]+`)（([^、，）]+)(?:[、，](\w+))?）$")
 _ABSOLUTE_PATH = re.compile(r"(?<![\w.:/])/\w|\b[A-Za-z]:\\|~/|file://")
 
 # What every page says alike: headings, columns, marks.
@@ -40,7 +41,6 @@ WORDS = {
         "Limits": "制限",
         "Input": "入力",
         "Output": "出力",
-        "Label": "表示名",
         "Type": "型",
         "Default": "既定値",
         "Meaning": "説明",
@@ -78,7 +78,6 @@ WORDS = {
         "Limits": "限制",
         "Input": "输入",
         "Output": "输出",
-        "Label": "显示名称",
         "Type": "类型",
         "Default": "默认值",
         "Meaning": "含义",
@@ -143,9 +142,9 @@ def _facts(tables: list[list[list[str]]], words: dict[str, str]) -> list[list[li
     return [
         [
             [
-                _LABELLED.sub(r"\1", text)
+                _LABELLED.sub(lambda name: name[1] + (f" ({name[3]})" if name[3] else ""), text)
                 for column, text in zip(table[0], row, strict=True)
-                if column != words["Label"] and (row is table[0] or column not in prose)
+                if row is table[0] or column not in prose
             ]
             for row in table
         ]
@@ -224,19 +223,23 @@ def test_a_page_has_the_labels_of_the_web_page(name: str, language: str) -> None
     """The web page shows labels in place of the names of inputs, outputs and choices that a help page explains."""
     words, texts, sections = WORDS[language], _node_texts(language)[name], dict(_sections(_read(name, language)))
 
-    def labelled(heading: str) -> list[list[str]]:
-        return [
-            row for table in _tables(sections[words[heading]]) if table[0][1] == words["Label"] for row in table[1:]
-        ]
+    def labels(heading: str) -> dict[str, str]:
+        return {
+            label[1].strip("`"): label[2]
+            for table in _tables(sections[words[heading]])
+            for row in table
+            if (label := _LABELLED.match(row[0]))
+        }
 
-    rows = {_CODE.findall(row[0])[0]: row for row in labelled("Inputs")}
-    assert {key: row[1] for key, row in rows.items()} == {key: text["name"] for key, text in texts["inputs"].items()}
-    for key, row in rows.items():
-        line = " ".join(row)
-        for value, label in texts["inputs"][key].get("options", {}).items():
-            assert label.casefold() == value or f"`{value}`" not in line or f"`{value}`（{label}）" in line
-    for row, text in zip(labelled("Outputs"), texts["outputs"].values(), strict=True):
-        assert row[1] == text.get("name", row[1])
+    assert labels("Inputs") == {key: text["name"] for key, text in texts["inputs"].items()}
+    # A model's label is that of its type, which ComfyUI has.
+    shown = [label for output, label in labels("Outputs").items() if output != "MODEL"]
+    assert shown == [text["name"] for text in texts["outputs"].values() if "name" in text]
+    for key, text in texts["inputs"].items():
+        row = re.search(rf"^\| `{key}`.*", sections[words["Inputs"]], re.MULTILINE)
+        assert row
+        for value, label in text.get("options", {}).items():
+            assert label.casefold() == value or f"`{value}`" not in row[0] or f"`{value}`（{label}）" in row[0]
 
 
 @pytest.mark.parametrize("language", WORDS)
