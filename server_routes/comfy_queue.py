@@ -58,7 +58,7 @@ class Refusal:
         node_id: the node it is about, or None.
         class_type: that node's type, or None.
         input_name: the input it is about, or None.
-        value: what was given there, if ComfyUI says so.
+        value: what was given there, or None.
     """
 
     kind: str
@@ -116,13 +116,15 @@ class ComfyQueue:
         for node_id, found in node_errors.items():
             for finding in found["errors"]:
                 extra = finding.get("extra_info", {})
+                name = extra.get("input_name")
                 refusals.append(
                     Refusal(
                         kind=finding["type"],
                         node_id=node_id,
                         class_type=found["class_type"],
-                        input_name=extra.get("input_name"),
-                        value=extra.get("received_value"),
+                        input_name=name,
+                        # A node's own validation does not say it.
+                        value=extra.get("received_value", graph[node_id]["inputs"].get(name)),
                     )
                 )
         if error is not None and not refusals:

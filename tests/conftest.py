@@ -81,9 +81,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="write the nodes' present inputs and outputs to tests/pack/signatures.json",
     )
     parser.addoption(
-        "--update-english",
+        "--update-locales",
         action="store_true",
-        help="write the texts of the nodes' schemas to locales/en/nodeDefs.json",
+        help="write the texts of the nodes' schemas, and what follows from labels, to locales/*/nodeDefs.json",
     )
     parser.addoption(
         "--update-screenshots",

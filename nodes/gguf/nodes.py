@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import comfy.sd
@@ -12,6 +14,7 @@ import nodes as comfy_nodes
 import torch
 from comfy_api.latest import io
 
+from ..errors import UserInputError
 from . import folders
 from .architectures import architecture
 from .container import Container
@@ -57,6 +60,15 @@ def _clip_type(name: str) -> Any:
 def _clip_types(core_loader: str) -> list[str]:
     """The choices that ComfyUI's own loader offers in this version."""
     return list(comfy_nodes.NODE_CLASS_MAPPINGS[core_loader].INPUT_TYPES()["required"]["type"][0])
+
+
+def _is_there(find: Callable[[], Path]) -> bool | str:
+    """Validation of a file's name, which says where to get a missing file; ComfyUI only says that it is not listed."""
+    try:
+        find()
+    except UserInputError as error:
+        return str(error)
+    return True
 
 
 def _load_clip(names: dict[str, str], type_name: str, device: str, dequant_dtype: str) -> io.NodeOutput:
@@ -118,6 +130,10 @@ class UnetLoader(io.ComfyNode):
         )
 
     @classmethod
+    def validate_inputs(cls, unet_name: str) -> bool | str:
+        return _is_there(lambda: folders.unet_path(unet_name))
+
+    @classmethod
     def execute(
         cls, unet_name: str, device: str = "default", dequant_dtype: str = "default", residency: str = "auto"
     ) -> io.NodeOutput:
@@ -153,6 +169,10 @@ class CLIPLoader(io.ComfyNode):
             ],
             outputs=[io.Clip.Output(tooltip="The text encoder, for CLIP Text Encode and LoRA loaders.")],
         )
+
+    @classmethod
+    def validate_inputs(cls, clip_name: str) -> bool | str:
+        return _is_there(lambda: folders.clip_path(clip_name, "clip_name"))
 
     @classmethod
     def execute(
@@ -273,6 +293,10 @@ class GGUFInfo(io.ComfyNode):
                 io.String.Output("report", tooltip="All of this and the count of tensors of each type, as text."),
             ],
         )
+
+    @classmethod
+    def validate_inputs(cls, file_name: str) -> bool | str:
+        return _is_there(lambda: folders.gguf_path(file_name, "file_name"))
 
     @classmethod
     def execute(cls, file_name: str) -> io.NodeOutput:

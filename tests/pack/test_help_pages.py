@@ -6,15 +6,14 @@ The loaders under the community's ids have no pages: their tooltips are shown in
 
 from __future__ import annotations
 
-import json
 import re
-from typing import Any
 
 import pytest
 
 from flux_face.devtools.pack import ROOT
 
 from .schemas import INFOS, inputs
+from .texts import node_texts
 
 PAGES = ROOT / "web" / "docs"
 SOURCE = "\n".join(path.read_text(encoding="utf-8") for path in sorted((ROOT / "nodes").rglob("*.py")))
@@ -152,14 +151,9 @@ def _facts(tables: list[list[list[str]]], words: dict[str, str]) -> list[list[li
     ]
 
 
-def _node_texts(language: str) -> dict[str, Any]:
-    texts: dict[str, Any] = json.loads((ROOT / "locales" / language / "nodeDefs.json").read_text(encoding="utf-8"))
-    return texts
-
-
 def _display_names(language: str) -> dict[str, str]:
     """The pack's nodes in a language, by their English names."""
-    texts = _node_texts(language)
+    texts = node_texts(language)
     return {info["display_name"]: texts[name]["display_name"] for name, info in INFOS.items()}
 
 
@@ -221,7 +215,7 @@ def test_a_translated_page_says_the_same(name: str, language: str) -> None:
 @pytest.mark.parametrize("name", INFOS)
 def test_a_page_has_the_labels_of_the_web_page(name: str, language: str) -> None:
     """The web page shows labels in place of the names of inputs, outputs and choices that a help page explains."""
-    words, texts, sections = WORDS[language], _node_texts(language)[name], dict(_sections(_read(name, language)))
+    words, texts, sections = WORDS[language], node_texts(language)[name], dict(_sections(_read(name, language)))
 
     def labels(heading: str) -> dict[str, str]:
         return {

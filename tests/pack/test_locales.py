@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
 from flux_face.devtools.pack import ROOT
 
-from .schemas import COMMUNITY_INFOS, INFOS, Info, inputs
+from .schemas import COMMUNITY_INFOS, INFOS
+from .texts import Texts, node_texts, read_locale, schema_texts, shown_tooltips, write_node_texts
 
-LOCALES = ROOT / "locales"
+ALL_INFOS = INFOS | COMMUNITY_INFOS
 ENGLISH = "en"
 TRANSLATIONS = ("ja", "zh")
 FILES = ("main.json", "nodeDefs.json")
+UPDATE = "Run python3 dev.py test tests/pack --update-locales"
 
 # Names and technical words that stay as they are in every language.
 SAME_EVERYWHERE = {
@@ -41,37 +41,7 @@ _QUOTED = re.compile(r"""["']([\w.]+)["']""")
 _BUILT = re.compile(r"\bt\(\s*`([\w.]*)\$\{")
 
 
-def schema_texts(info: Info) -> dict[str, Any]:
-    """A node's texts as nodeDefs.json has them, from its schema.
-
-    ComfyUI translates names and tooltips; ``options``, the words of a choice, are read by web/options.js.
-    """
-    texts: dict[str, Any] = {"display_name": info["display_name"], "description": info["description"], "inputs": {}}
-    for name, (kind, rest) in inputs(info).items():
-        texts["inputs"][name] = {"name": name, "tooltip": rest["tooltip"]}
-        words = {word: word for word in rest.get("options", ()) if _is_ours(name, word)} if kind == "COMBO" else {}
-        if words:
-            texts["inputs"][name]["options"] = words
-    outputs = zip(info["output_name"], info["output"], info["output_tooltips"], strict=True)
-    texts["outputs"] = {
-        # An output that is named by its type is shown by the type's own name.
-        str(slot): {"tooltip": tooltip} if name == kind else {"name": name, "tooltip": tooltip}
-        for slot, (name, kind, tooltip) in enumerate(outputs)
-    }
-    return texts
-
-
-def _is_ours(name: str, word: str) -> bool:
-    """Whether a choice is a word of the pack, not a file nor one of ComfyUI's kinds of text encoder."""
-    return "." not in word and name != "type"
-
-
-def _read(language: str, file: str) -> dict[str, Any]:
-    texts: dict[str, Any] = json.loads((LOCALES / language / file).read_text(encoding="utf-8"))
-    return texts
-
-
-def _leaves(texts: dict[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], str]]:
+def _leaves(texts: Texts, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], str]]:
     for key, value in texts.items():
         if isinstance(value, dict):
             yield from _leaves(value, (*path, key))
@@ -80,21 +50,31 @@ def _leaves(texts: dict[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple
 
 
 def _flat(language: str, file: str) -> dict[str, str]:
-    return {" > ".join(path): text for path, text in _leaves(_read(language, file))}
+    texts = node_texts(language) if file == "nodeDefs.json" else read_locale(language, file)
+    return {" > ".join(path): text for path, text in _leaves(texts)}
 
 
 def test_english_is_what_the_schemas_say(request: pytest.FixtureRequest) -> None:
-    texts = {name: schema_texts(info) for name, info in (INFOS | COMMUNITY_INFOS).items()}
-    if request.config.getoption("--update-english"):
-        written = json.dumps(texts, indent=2, ensure_ascii=False) + "\n"
-        (LOCALES / ENGLISH / "nodeDefs.json").write_text(written, encoding="utf-8")
-    assert _read(ENGLISH, "nodeDefs.json") == texts, "Run python3 dev.py test tests/pack --update-english"
+    texts = {name: schema_texts(info) for name, info in ALL_INFOS.items()}
+    if request.config.getoption("--update-locales"):
+        write_node_texts(ENGLISH, texts)
+    assert read_locale(ENGLISH, "nodeDefs.json") == texts, UPDATE
+
+
+@pytest.mark.parametrize("language", TRANSLATIONS)
+def test_sockets_have_their_tooltips_by_the_names_shown(language: str, request: pytest.FixtureRequest) -> None:
+    texts = node_texts(language)
+    for name, info in ALL_INFOS.items():
+        texts[name]["inputs"] |= shown_tooltips(info, texts[name])
+    if request.config.getoption("--update-locales"):
+        write_node_texts(language, texts)
+    assert read_locale(language, "nodeDefs.json") == texts, UPDATE
 
 
 def test_every_category_is_named() -> None:
     parts = {part for info in INFOS.values() for part in info["category"].split("/")}
     # ComfyUI has a name for loaders.
-    assert set(_read(ENGLISH, "main.json")["nodeCategories"]) == parts - {"loaders"}
+    assert set(read_locale(ENGLISH, "main.json")["nodeCategories"]) == parts - {"loaders"}
 
 
 @pytest.mark.parametrize("file", FILES)
@@ -119,7 +99,7 @@ def test_nothing_is_left_in_english(language: str, file: str) -> None:
 
 @pytest.mark.parametrize("language", [ENGLISH, *TRANSLATIONS])
 def test_a_community_loader_reads_as_ours(language: str) -> None:
-    texts = _read(language, "nodeDefs.json")
+    texts = read_locale(language, "nodeDefs.json")
     assert [name for name in COMMUNITY_INFOS if texts[name] != texts[f"FluxFace{name}"]] == []
 
 
@@ -129,10 +109,12 @@ def test_names_have_no_message_syntax(language: str) -> None:
     texts = {**_flat(language, "nodeDefs.json"), **_flat(language, "main.json")}
     compiled = {key: text for key, text in texts.items() if not key.endswith("tooltip") and "fluxFace" not in key}
     assert {key: text for key, text in compiled.items() if re.search(r"[{}@|]", text)} == {}
+    # Names are keys too, in which a dot would part them.
+    assert [key for key, text in compiled.items() if key.endswith("name") and "." in text] == []
 
 
 def test_the_web_parts_use_the_keys_there_are() -> None:
-    keys = {".".join(path[1:]) for path, _ in _leaves(_read(ENGLISH, "main.json")) if path[0] == "fluxFace"}
+    keys = {".".join(path[1:]) for path, _ in _leaves(read_locale(ENGLISH, "main.json")) if path[0] == "fluxFace"}
     source = "\n".join(path.read_text(encoding="utf-8") for path in sorted((ROOT / "web").rglob("*.js")))
     assert set(_CALLED.findall(source)) - keys == set()
     quoted, built = set(_QUOTED.findall(source)), tuple(_BUILT.findall(source))
