@@ -4,12 +4,14 @@
  */
 import { app } from "../../scripts/app.js"
 import { textReady } from "./lib/text.js"
-import { allNodes, outputOf, restoreOutputs, widgetOf } from "./picker/graph.js"
+import { allNodes, locatorOf, outputOf, restoreOutputs, widgetOf } from "./picker/graph.js"
 import { SelectFacesPicker } from "./picker/select_faces.js"
 import { SwapFacePicker } from "./picker/swap_face.js"
 
 const PICKERS = { FluxFaceSelectFaces: SelectFacesPicker, FluxFaceSwapFace: SwapFacePicker }
 const WIDGET = "face_picker"
+/** Pixels that a canvas leaves around the widget. */
+const MARGIN = 8
 
 /** @type {WeakMap<object, SelectFacesPicker | SwapFacePicker>} */
 const pickers = new WeakMap()
@@ -22,16 +24,27 @@ const pickers = new WeakMap()
  */
 function attach(node, picker) {
   pickers.set(node, picker)
+  picker.element.dataset.node = node.constructor.comfyClass
+  const height = () => picker.minHeight && picker.minHeight + 2 * MARGIN
   const widget = node.addDOMWidget(WIDGET, "flux_face_picker", picker.element, {
     serialize: false,
-    getMinHeight: () => picker.minHeight,
-    getMaxHeight: () => (picker.views.length ? undefined : picker.minHeight),
+    margin: MARGIN,
+    getMinHeight: height,
+    getMaxHeight: () => (picker.views.length ? undefined : height()),
   })
   widget.serialize = false
   const refresh = () => update(node)
   for (const name of ["onExecuted", "onConfigure", "onConnectionsChange"]) follow(node, name, refresh)
   for (const name of picker.widgets) follow(widgetOf(node, name), "callback", refresh)
+  picker.element.addEventListener("wheel", zoom)
+  new ResizeObserver(() => fit(node, picker)).observe(picker.element)
   textReady.then(refresh)
+}
+
+/** A widget over a canvas keeps the wheel from it; in nodes that are elements the page passes it on. */
+function zoom(event) {
+  const list = event.target.closest(".flux-face-picker-rows")
+  if (event.currentTarget.closest(".dom-widget") && !list) app.canvas.processMouseWheel(event)
 }
 
 /** Calls `then` after an object's own method of this name, if it has one. */
@@ -47,6 +60,12 @@ function follow(object, name, then) {
 function update(node) {
   const picker = pickers.get(node)
   picker.refresh()
+  picker.element.dataset.locator = locatorOf(node)
+  fit(node, picker)
+}
+
+/** Makes room for what the picker shows at its present width. */
+function fit(node, picker) {
   // Nodes that are elements take their height from it; on a canvas `getMinHeight` gives it.
   picker.element.style.minHeight = `${picker.minHeight}px`
   const [width, height] = node.size
@@ -59,7 +78,22 @@ function updateAll() {
   for (const node of allNodes()) if (pickers.has(node)) update(node)
 }
 
-async function restore() {
+/**
+ * When undoing makes a node anew, nodes that are elements go on showing the widget of the old one. The new one takes its
+ * place.
+ */
+function replaceOld() {
+  const shown = [...document.querySelectorAll(".flux-face-picker")]
+  for (const node of allNodes()) {
+    const own = pickers.get(node)?.element
+    const old = shown.find((element) => element !== own && element.dataset.locator === own?.dataset.locator)
+    if (own && !own.isConnected) old?.replaceWith(own)
+  }
+}
+
+async function afterConfigureGraph() {
+  updateAll()
+  replaceOld()
   const waiting = allNodes().some((node) => pickers.has(node) && !outputOf(node))
   if (waiting && (await restoreOutputs())) updateAll()
 }
@@ -71,5 +105,5 @@ app.registerExtension({
     if (Picker) attach(node, new Picker(node))
   },
   onNodeOutputsUpdated: updateAll,
-  afterConfigureGraph: restore,
+  afterConfigureGraph,
 })

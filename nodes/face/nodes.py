@@ -307,7 +307,7 @@ class FluxFaceSelectFaces(io.ComfyNode):
         if images is not None:
             check_faces(images, faces)
             pictures = saved(three_channels(images), cls)
-        views = selection_view(faces, chosen, standings(faces, rule), identity)
+        views = selection_view(faces, chosen, standings(faces, chosen, rule), identity)
         return io.NodeOutput(
             chosen,
             box_masks(chosen),

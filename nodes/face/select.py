@@ -80,8 +80,11 @@ def select_faces(faces: FaceSet, rule: SelectionRule) -> FaceSet:
     key = _keys(faces, rule)[rule.order]
     chosen = []
     for found, ranges in zip(faces.faces, wanted, strict=True):
-        numbered = [replace(face, number=number) for face, number in zip(found, numbers_of(found), strict=True)]
-        kept = [face for face in numbered if _numbered(face, ranges) and _meets(face, faces, rule)]
+        kept = [
+            replace(face, number=number)
+            for face, number in zip(found, numbers_of(found), strict=True)
+            if _numbered(number, ranges) and _meets(face, faces, rule)
+        ]
         kept.sort(key=key)
         chosen.append(tuple(kept[: rule.at_most or None]))
     return replace(faces, faces=tuple(chosen))
@@ -92,7 +95,7 @@ class Standing:
     """How one face does under a rule.
 
     Attributes:
-        fits: whether it meets all of the rule but `numbers` and `at_most`.
+        fits: whether nothing but `numbers` keeps it from being chosen.
         person: place, from 0, of the one of the rule's people that it is most like; None where the rule has none.
         similarity: to that person, -1..1.
     """
@@ -102,20 +105,16 @@ class Standing:
     similarity: float | None = None
 
 
-def standings(faces: FaceSet, rule: SelectionRule) -> list[list[Standing]]:
-    """How every face does under a rule by which ``select_faces`` has chosen."""
-    result = []
-    for found in faces.faces:
-        fits = [_meets(face, faces, rule) for face in found]
-        alike = [_likenesses(face, rule.people) for face in found]
-        best = [int(np.argmax(values)) if values else None for values in alike]
-        result.append(
-            [
-                Standing(fit, person, None if person is None else values[person])
-                for fit, person, values in zip(fits, best, alike, strict=True)
-            ]
-        )
-    return result
+def standings(faces: FaceSet, chosen: FaceSet, rule: SelectionRule) -> list[list[Standing]]:
+    """How every face does under the rule by which ``select_faces`` has chosen."""
+    wanted = _parsed(rule.numbers, len(faces.faces))
+    return [
+        [
+            _standing(face, faces, rule, left_out=_numbered(number, ranges) and number not in numbers_of(kept))
+            for face, number in zip(found, numbers_of(found), strict=True)
+        ]
+        for found, kept, ranges in zip(faces.faces, chosen.faces, wanted, strict=True)
+    ]
 
 
 def check_faces(images: Tensor, faces: FaceSet) -> None:
@@ -155,8 +154,17 @@ def _ranges(entries: list[str]) -> _Ranges:
     return ranges
 
 
-def _numbered(face: Face, wanted: _Ranges | None) -> bool:
-    return wanted is None or any(first <= face.number <= last for first, last in wanted if face.number is not None)
+def _numbered(number: int, wanted: _Ranges | None) -> bool:
+    return wanted is None or any(first <= number <= last for first, last in wanted)
+
+
+def _standing(face: Face, faces: FaceSet, rule: SelectionRule, *, left_out: bool) -> Standing:
+    fits = not left_out and _meets(face, faces, rule)
+    if not rule.people:
+        return Standing(fits)
+    alike = _likenesses(face, rule.people)
+    person = int(np.argmax(alike))
+    return Standing(fits, person, alike[person])
 
 
 def _meets(face: Face, faces: FaceSet, rule: SelectionRule) -> bool:
@@ -209,8 +217,6 @@ def _likeness(face: Face, people: tuple[Identity, ...]) -> float:
 
 
 def _likenesses(face: Face, people: tuple[Identity, ...]) -> list[float]:
-    if not people:
-        return []
     assert face.embedding is not None, "checked in _check"
     return [cosine(face.embedding, np.asarray(person.embedding)) for person in people]
 

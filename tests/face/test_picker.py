@@ -19,7 +19,8 @@ from .test_select import GROUP, RECOGNISER, direction
 def test_all_faces_are_shown_with_what_the_rule_makes_of_them() -> None:
     people = (Identity(direction(1), RECOGNISER, name="Anna"),)
     rule = SelectionRule(numbers="2", people=people, min_similarity=-1.0, sex="female")
-    (view,) = selection_view(GROUP, select_faces(GROUP, rule), standings(GROUP, rule), people)
+    chosen = select_faces(GROUP, rule)
+    (view,) = selection_view(GROUP, chosen, standings(GROUP, chosen, rule), people)
     assert (view["width"], view["height"]) == (400, 200)
     assert [(face["number"], face["kept"], face["fits"]) for face in view["faces"]] == [
         (1, False, False),

@@ -186,13 +186,14 @@ def test_chosen_faces_keep_their_numbers() -> None:
 
 def test_every_face_is_told_how_it_does() -> None:
     people = (Identity(direction(3), RECOGNISER), Identity(direction(1) + direction(2), RECOGNISER))
-    rule = SelectionRule(numbers="1", people=people, min_similarity=0.5, min_size=50.0, at_most=1)
-    male, middle, upper, left = standings(GROUP, rule)[0]
-    assert (male.fits, middle.fits, upper.fits, left.fits) == (False, True, False, False)
+    rule = SelectionRule(numbers="1-3", people=people, min_similarity=0.5, at_most=1)
+    first, middle, upper, left = standings(GROUP, select_faces(GROUP, rule), rule)[0]
+    # 1 is like nobody, 3 one too many; 4 would be chosen if its number were there.
+    assert (first.fits, middle.fits, upper.fits, left.fits) == (False, True, False, True)
     assert (middle.person, left.person) == (1, 0)
     assert middle.similarity == pytest.approx(0.7071, abs=1e-4)
     assert left.similarity == pytest.approx(1.0, abs=1e-4)
-    (alone,) = standings(BARE, SelectionRule())[0]
+    (alone,) = standings(BARE, BARE, SelectionRule())[0]
     assert (alone.fits, alone.person, alone.similarity) == (True, None, None)
 
 

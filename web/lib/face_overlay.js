@@ -22,6 +22,8 @@ import { element } from "./dom.js"
  */
 
 const SIGNS = { plain: "", good: "✓", bad: "✗" }
+/** What a chip takes of the picture's height, about. */
+const CHIP = 0.12
 const STEPS = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }
 
 /** Picture and buttons; put `element` into the page, then call `show`. */
@@ -136,7 +138,9 @@ function draw(button, face, { width, height }, disabled) {
   button.setAttribute("aria-disabled", String(disabled))
   if (face.pressed === undefined) button.removeAttribute("aria-pressed")
   else button.setAttribute("aria-pressed", String(face.pressed))
-  button.firstChild.textContent = [face.number, SIGNS[verdict], face.text].filter(Boolean).join(" ")
+  // The chip stands outside of the face, and inside of the picture.
+  button.dataset.chip = `${y0 > CHIP * height ? "above" : "below"} ${x0 + x1 > width ? "right" : "left"}`
+  button.firstChild.textContent = [face.number, face.text, SIGNS[verdict]].filter(Boolean).join(" ")
 }
 
 document.head.append(

@@ -22,10 +22,12 @@ export function allNodes() {
  * @returns {Record<string, any> | undefined}
  */
 export function outputOf(node) {
-  const { graph } = node
-  if (!graph) return undefined
-  const locator = graph === app.rootGraph ? String(node.id) : `${graph.id}:${node.id}`
-  return app.nodeOutputs?.[locator] ?? restored.get(node)
+  return app.nodeOutputs?.[locatorOf(node)] ?? restored.get(node)
+}
+
+/** What ComfyUI calls a node across graphs: its id, in a subgraph after the subgraph's. */
+export function locatorOf({ graph, id }) {
+  return graph && graph !== app.rootGraph ? `${graph.id}:${id}` : String(id)
 }
 
 /**

@@ -6,6 +6,12 @@ import { FaceOverlay } from "../lib/face_overlay.js"
 import { t } from "../lib/text.js"
 import { pictureUrl } from "./graph.js"
 
+/** Heights in pixels. */
+const HINT = 52
+const LINE = 30
+const LOWEST_PICTURE = 120
+const HIGHEST_PICTURE = 320
+
 const text = (key, values) => t(`picker.${key}`, values)
 
 /**
@@ -37,9 +43,22 @@ export class Panel {
     this.count = element("span")
     this.previous = element("button", { type: "button", onclick: () => this.#turn(-1) }, "‹")
     this.next = element("button", { type: "button", onclick: () => this.#turn(1) }, "›")
-    this.turning = element("div", { class: "flux-face-picker-turning" }, this.previous, this.count, this.next)
+    this.turning = element("div", { class: "flux-face-picker-turning", role: "group" }, this.previous, this.count, this.next)
     this.bar = element("div", { class: "flux-face-picker-bar" }, this.turning, this.status, ...actions)
     this.element = element("div", { class: "flux-face flux-face-picker" }, this.hint, this.overlay.element, this.bar)
+  }
+
+  /**
+   * Pixels that everything needs at its present width.
+   *
+   * @param {number} lines of text or lists beside picture, bar and hint
+   */
+  height(lines = 0) {
+    const { view } = this
+    if (!view) return HINT
+    const picture = ((this.element.clientWidth || LOWEST_PICTURE) * view.height) / view.width
+    const rest = LINE * (1 + lines) + (this.hint.hidden ? 0 : LINE)
+    return rest + Math.round(Math.min(Math.max(picture, LOWEST_PICTURE), HIGHEST_PICTURE))
   }
 
   /** Place of the image that is shown, from 0. */
@@ -80,7 +99,9 @@ export class Panel {
     const label = text("faces", { number: this.#place + 1 })
     this.overlay.show({ url: lost ? null : url, width: view.width, height: view.height }, faces, { label, disabled })
     this.turning.hidden = this.#views.length < 2
-    this.count.textContent = text("image", { number: this.#place + 1, count: this.#views.length })
+    const turned = { number: this.#place + 1, count: this.#views.length }
+    this.turning.setAttribute("aria-label", text("image", turned))
+    this.count.textContent = `${turned.number} / ${turned.count}`
     this.previous.setAttribute("aria-label", text("previous"))
     this.next.setAttribute("aria-label", text("next"))
     this.status.textContent = status

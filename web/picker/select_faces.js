@@ -30,9 +30,8 @@ export class SelectFacesPicker {
     return outputOf(this.node)?.flux_face_faces ?? []
   }
 
-  /** Pixels: a picture to click on, its bar, or a hint alone. */
   get minHeight() {
-    return this.views.length ? 220 : 52
+    return this.panel.height()
   }
 
   refresh() {
@@ -62,7 +61,11 @@ export class SelectFacesPicker {
     return this.views.map(({ faces }) => faces)
   }
 
+  /** What is written; what comes from a connection only the last run knows. */
   #chosen() {
+    if (isLinked(this.node, NUMBERS)) {
+      return this.#images.map((faces) => new Set(faces.flatMap(({ kept, number }) => (kept ? [number] : []))))
+    }
     return parseNumbers(widgetOf(this.node, NUMBERS).value, this.#images)
   }
 

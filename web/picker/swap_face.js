@@ -10,6 +10,8 @@ import { describe, Panel } from "./panel.js"
 
 const BY_HAND = "by_hand"
 const NOBODY = 0
+/** Lists that are seen without scrolling. */
+const ROWS = 3
 /** All of them stand out from photographs and carry dark letters. */
 const COLOURS = ["#ffcc00", "#00d0ff", "#ff8fc0", "#7dff6a", "#c9a0ff", "#ff9a55"]
 const text = (key, values) => t(`picker.${key}`, values)
@@ -37,10 +39,9 @@ export class SwapFacePicker {
     return this.#names.length > 1 || views.some(({ faces }) => faces.length > 1) ? views : []
   }
 
-  /** Pixels: picture, people, two rows of faces and the bar; a hint; or nothing. */
   get minHeight() {
-    if (this.views.length) return 300
-    return this.#waits ? 52 : 0
+    if (this.element.hidden) return 0
+    return this.panel.height(Math.min(this.#rows.childElementCount, ROWS) + (this.#people.hidden ? 0 : 1.5))
   }
 
   refresh() {
@@ -51,7 +52,7 @@ export class SwapFacePicker {
     const people = this.#assigned()
     const own = people?.[panel.place] ?? new Map()
     this.#automatic.textContent = text("automatic")
-    this.#automatic.disabled = linked || !widgetOf(this.node, BY_HAND).value.trim()
+    this.#automatic.hidden = linked || !widgetOf(this.node, BY_HAND).value.trim()
     panel.show((face) => this.#look(face, own.get(face.number) ?? NOBODY), {
       hint: this.#hint(linked, people),
       status: this.#status(people),
@@ -100,7 +101,7 @@ export class SwapFacePicker {
   /** Who goes where: as written, else as the last run decided; null where what is written cannot be read. */
   #assigned() {
     const { value } = widgetOf(this.node, BY_HAND)
-    return value.trim() ? parseByHand(value, this.views.length, this.#names) : this.#ran
+    return value.trim() && !isLinked(this.node, BY_HAND) ? parseByHand(value, this.views.length, this.#names) : this.#ran
   }
 
   #assign(number, person) {
