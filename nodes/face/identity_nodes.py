@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import torch
 from comfy_api.latest import io
@@ -76,6 +77,14 @@ class FluxFaceFaceIdentity(io.ComfyNode):
                     advanced=True,
                     tooltip="What to do when a photo shows several people: stop and say so, or take the largest.",
                 ),
+                io.String.Input(
+                    "name",
+                    default="",
+                    optional=True,
+                    advanced=True,
+                    tooltip="What you call this person, for by_hand in Swap Face. Names from Load Face Identity are "
+                    "those of the files.",
+                ),
             ],
             outputs=[
                 Identities.Output("identity", tooltip="For Swap Face, Select Faces and Save Face Identity."),
@@ -92,6 +101,7 @@ class FluxFaceFaceIdentity(io.ComfyNode):
         outlier_limit: list[float],
         several_faces_in_photo: list[SeveralFaces],
         engine: list[FaceEngine] | None = None,
+        name: list[str] | None = None,
     ) -> io.NodeOutput:
         pictures = [picture for batch in photos for picture in batch]
         identity, report = build_identity(
@@ -103,7 +113,8 @@ class FluxFaceFaceIdentity(io.ComfyNode):
             several=several_faces_in_photo[0],
             on_progress=progress(len(pictures)),
         )
-        return io.NodeOutput((identity,), json.dumps(report.to_json()))
+        named = replace(identity, name=name[0].strip() if name else "")
+        return io.NodeOutput((named,), json.dumps(report.to_json()))
 
 
 class FluxFaceCombineIdentities(io.ComfyNode):
@@ -247,8 +258,9 @@ class FluxFaceLoadIdentity(io.ComfyNode):
 
     @classmethod
     def execute(cls, file: str) -> io.NodeOutput:
-        identity = load_identity(identity_path(file))
-        return io.NodeOutput((identity,), f"{file}: {_describe(identity)}")
+        path = identity_path(file)
+        identity = load_identity(path)
+        return io.NodeOutput((replace(identity, name=path.stem),), f"{file}: {_describe(identity)}")
 
 
 def _describe(identity: Identity) -> str:

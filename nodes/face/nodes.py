@@ -21,12 +21,14 @@ from .identity_nodes import (
 from .model_files import AUTOMATIC, Precision, Runtime, detector_files, load_engine, recogniser_files, swapper_files
 from .option_nodes import FluxFaceFaceMask, FluxFaceSwapOptions
 from .overlay import box_masks, draw_faces
+from .picker import selection_view
+from .picker_ui import FACES, saved, with_pictures
 from .progress import progress
 from .runtime.session import Device
-from .select import ORDERS, Order, SelectionRule, check_faces, numbers_of, select_faces
+from .select import ORDERS, Order, SelectionRule, check_faces, select_faces, standings
 from .swap import three_channels
 from .swap_nodes import FluxFaceFaceSimilarity, FluxFaceSwapFace
-from .types import FaceSet
+from .types import FaceSet, numbers_of
 
 
 class FluxFaceLoadFaceEngine(io.ComfyNode):
@@ -217,7 +219,7 @@ class FluxFaceSelectFaces(io.ComfyNode):
             inputs=[
                 Faces.Input("faces", tooltip="The faces, from Detect Faces."),
                 io.Image.Input(
-                    "images", optional=True, tooltip="The images they are in, to see the chosen faces on this node."
+                    "images", optional=True, tooltip="The images they are in, to click on the faces on this node."
                 ),
                 Identities.Input(
                     "identity",
@@ -227,7 +229,8 @@ class FluxFaceSelectFaces(io.ComfyNode):
                 io.String.Input(
                     "numbers",
                     default="",
-                    tooltip="The numbers that Detect Faces draws, such as 1,3-4. Empty for all.",
+                    tooltip="The numbers that Detect Faces draws, such as 1,3-4. Empty for all, none for none. A list "
+                    "for each image: 1,3; 2; none. Clicking on faces below writes it.",
                 ),
                 io.Combo.Input(
                     "order",
@@ -336,14 +339,22 @@ class FluxFaceSelectFaces(io.ComfyNode):
             at_most=at_most,
         )
         chosen = select_faces(faces, rule)
-        kept = numbers_of(chosen, faces)
-        report = [{"faces": len(found), "chosen": places} for found, places in zip(faces.faces, kept, strict=True)]
-        preview = None
+        report = [
+            {"faces": len(found), "chosen": numbers_of(kept)}
+            for found, kept in zip(faces.faces, chosen.faces, strict=True)
+        ]
+        pictures = None
         if images is not None:
             check_faces(images, faces)
-            preview = ui.PreviewImage(draw_faces(images, chosen, kept), cls=cls)
+            pictures = saved(three_channels(images), cls)
+        views = selection_view(faces, chosen, standings(faces, chosen, rule), identity)
         return io.NodeOutput(
-            chosen, box_masks(chosen), _boxes(chosen), _count(chosen), json.dumps({"images": report}), ui=preview
+            chosen,
+            box_masks(chosen),
+            _boxes(chosen),
+            _count(chosen),
+            json.dumps({"images": report}),
+            ui={FACES: with_pictures(views, pictures)},
         )
 
 

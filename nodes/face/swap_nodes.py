@@ -7,13 +7,15 @@ from dataclasses import replace
 
 import comfy.model_management
 import torch
-from comfy_api.latest import io, ui
+from comfy_api.latest import io
 
 from ..errors import UserInputError
 from ..sockets import Engine, Faces, Identities, SwapOptions
-from .assign import Assignment
+from .assign import Assignment, parse_by_hand
 from .engines import FaceEngine, Placement, SwapSettings, classic_engine
 from .identity import Identity
+from .picker import swap_view
+from .picker_ui import FACES, PEOPLE, people_view, saved, with_pictures
 from .progress import progress
 from .swap import SeveralFaces, Target, photo_identity, swap_faces, three_channels
 from .types import FaceSet
@@ -129,6 +131,15 @@ class FluxFaceSwapFace(io.ComfyNode):
                     advanced=True,
                     tooltip="Show every image before and after on this node. Over the API, left out means off.",
                 ),
+                io.String.Input(
+                    "by_hand",
+                    default="",
+                    optional=True,
+                    advanced=True,
+                    tooltip="Who goes on which face, instead of target and assignment: 1:2, 3:Anna puts the second "
+                    "person on face 1 and Anna on face 3; none for nobody. A list for each image: 1:1; 2:1. Clicking "
+                    "on faces below writes it.",
+                ),
             ],
             outputs=[
                 io.Image.Output("images", tooltip="The images with the new faces."),
@@ -157,26 +168,31 @@ class FluxFaceSwapFace(io.ComfyNode):
         lowest_similarity: float = -1.0,
         # A graph from elsewhere than the web page names what it wants, and no picture is written behind its back.
         preview: bool = False,
+        by_hand: str = "",
     ) -> io.NodeOutput:
         chosen = engine or classic_engine()
         comfy.model_management.throw_exception_if_processing_interrupted()
+        people = _people(chosen, photo, identity, several_faces_in_photo)
         result = swap_faces(
             chosen,
             images,
-            _people(chosen, photo, identity, several_faces_in_photo),
+            people,
             faces=faces,
             target=target,
             assignment=assignment,
             lowest_similarity=lowest_similarity,
+            by_hand=parse_by_hand(by_hand, people, len(images)),
             settings=replace(options or SwapSettings(), colour_match=colour_match, blend=blend),
             # One step for an image's detection and one for its usual single face.
             on_progress=progress(2 * len(images)),
         )
-        pairs = None
+        shown = None
         if preview:
             both = torch.stack([three_channels(images.float().cpu()), three_channels(result.images)], dim=1)
-            pairs = ui.PreviewImage(both.flatten(0, 1), cls=cls)
-        return io.NodeOutput(result.images, result.faces, result.mask, json.dumps(result.to_json()), ui=pairs)
+            pictures = saved(both.flatten(0, 1), cls)
+            faces_shown = with_pictures(swap_view(result.faces, result.report), pictures[::2])
+            shown = {"images": pictures, FACES: faces_shown, PEOPLE: people_view(people, cls)}
+        return io.NodeOutput(result.images, result.faces, result.mask, json.dumps(result.to_json()), ui=shown)
 
 
 class FluxFaceFaceSimilarity(io.ComfyNode):
