@@ -36,9 +36,12 @@ SAME_EVERYWHERE = {
 
 _PLACE = re.compile(r"\{\w+\}")
 _LATIN = re.compile(r"[\x00-\x7f×·…]*")
-_CALLED = re.compile(r"""\bt\(\s*["']([\w.]+)["']""")
 _QUOTED = re.compile(r"""["']([\w.]+)["']""")
-_BUILT = re.compile(r"\bt\(\s*`([\w.]*)\$\{")
+# t("part.key"), t(`part.${key}`), and a short name for the latter: const words = (key) => t(`part.${key}`).
+_CALLED = r"""(?<![.\w]){name}\(\s*["']([\w.]+)["']"""
+_BUILT = r"""(?<![.\w]){name}\(\s*`([^`]+)`"""
+_VARIABLE = r"""(?<![.\w]){name}\(\s*[a-z][\w.]*\s*[,)]"""
+_SHORT = re.compile(r"\b(\w+) = \(key\b[^)]*\) => t\(`([\w.]+\.)\$\{key\}`")
 
 
 def _leaves(texts: Texts, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], str]]:
@@ -115,7 +118,26 @@ def test_names_have_no_message_syntax(language: str) -> None:
 
 def test_the_web_parts_use_the_keys_there_are() -> None:
     keys = {".".join(path[1:]) for path, _ in _leaves(read_locale(ENGLISH, "main.json")) if path[0] == "fluxFace"}
-    source = "\n".join(path.read_text(encoding="utf-8") for path in sorted((ROOT / "web").rglob("*.js")))
-    assert set(_CALLED.findall(source)) - keys == set()
-    quoted, built = set(_QUOTED.findall(source)), tuple(_BUILT.findall(source))
-    assert [key for key in sorted(keys) if key not in quoted and not key.startswith(built)] == []
+    sources = [path.read_text(encoding="utf-8") for path in sorted((ROOT / "web").rglob("*.js"))]
+    short = {name: prefix for source in sources for name, prefix in _SHORT.findall(source)}
+    called: set[str] = set()
+    quoted: set[str] = set()
+    built: list[re.Pattern[str]] = []
+    for source in sources:
+        here = {name: short[name] for name in short if re.search(rf"import {{[^}}]*\b{name}\b|\b{name} = ", source)}
+        for name, prefix in {"t": "", **here}.items():
+            called |= {prefix + key for key in re.findall(_CALLED.format(name=name), source)}
+            # Such as a choice between two keys.
+            quoted |= {prefix + text for text in _QUOTED.findall(source)}
+            templates = re.findall(_BUILT.format(name=name), _SHORT.sub("", source))
+            if re.search(_VARIABLE.format(name=name), source):
+                templates.append("${key}")
+            built += [_as_pattern(prefix + template) for template in templates]
+    assert called - keys == set()
+    unused = keys - called - quoted
+    assert {key for key in unused if not any(pattern.fullmatch(key) for pattern in built)} == set()
+
+
+def _as_pattern(template: str) -> re.Pattern[str]:
+    """What a template string can become."""
+    return re.compile(r"[^.]+".join(re.escape(part) for part in re.split(r"\$\{[^}]*\}", template)))
