@@ -9,8 +9,8 @@ import { element } from "./lib/dom.js"
 
 /** @type {Record<string, import("./inspector/panel.js").View>} */
 const VIEWS = {
-  FluxFaceSkinToneQA: { name: "verdicts", height: 190, draw: verdictCards },
-  FluxFaceRetry: { name: "attempts", height: 220, draw: attemptStrip, update: updateAttempt },
+  FluxFaceSkinToneQA: { name: "verdicts", height: 240, draw: verdictCards },
+  FluxFaceRetry: { name: "attempts", height: 250, draw: attemptStrip, update: updateAttempt },
   FluxFaceJobOutput: { name: "compare", height: 240, draw: compare },
 }
 

@@ -121,8 +121,8 @@ class FluxFaceJobOutput(io.ComfyNode):
                 io.Image.Input(
                     "generated",
                     optional=True,
-                    tooltip="The pictures before the swap: returned when the request asks for them, compared with the others "
-                    "in the web UI.",
+                    tooltip="The pictures before the swap: returned when the request asks for them, compared with the "
+                    "others in the web UI.",
                 ),
                 Verdicts.Input("verdicts", optional=True, tooltip="The skin-tone verdicts, one per picture."),
                 io.String.Input(
