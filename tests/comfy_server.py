@@ -74,7 +74,7 @@ class Comfy:
         Args:
             base: an empty directory to become the base directory, or that of a server that has ended, to start again
                 on it; the log goes on in the same file.
-            pack: the pack's root, linked into ``custom_nodes``.
+            pack: the pack's root, linked into ``custom_nodes`` unless the pack is there.
             comfyui: ComfyUI's source tree.
             models: a models directory that is read in place, besides the base directory's own.
             flags: further command-line flags.
@@ -86,7 +86,7 @@ class Comfy:
         for name in ("models", "input", "output", "custom_nodes"):
             (base / name).mkdir(exist_ok=True)
         link = base / "custom_nodes" / "flux-face"
-        if not link.is_symlink():
+        if not link.exists():
             link.symlink_to(pack, target_is_directory=True)
         (base / "extra_model_paths.yaml").write_text(
             # A JSON string is a YAML string, whatever characters the path has.
