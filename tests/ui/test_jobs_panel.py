@@ -233,6 +233,14 @@ def test_a_token_where_one_is_needed(open_page: OpenPage, token_server: Comfy, s
     assert page.page.evaluate("sessionStorage.getItem('flux-face.token')") is None
 
 
+def test_without_tokens_nobody_is_shown_anything_through_a_proxy(open_page: OpenPage, server: Comfy) -> None:
+    page = open_page(server=server)
+    page.page.context.set_extra_http_headers({"X-Forwarded-For": "198.51.100.7"})
+    panel = open_panel(page)
+    expect(panel.get_by_role("alert")).to_contain_text("its own machine only")
+    expect(panel.locator("input, [data-id]")).to_have_count(0)
+
+
 def test_the_doctor_in_japanese(open_page: OpenPage, server: Comfy, hub: Hub, screenshots: Path) -> None:
     page = open_page(server=server, locale="ja")
     panel = open_panel(page)
@@ -255,7 +263,7 @@ def test_the_doctor_in_japanese(open_page: OpenPage, server: Comfy, hub: Hub, sc
     row.get_by_role("button", name="ダウンロード").click()
     dialog = page.page.get_by_role("dialog")
     expect(dialog).to_contain_text(f"{hub.url()}/facefusion/models-3.0.0/resolve/main/gfpgan_1.2.onnx")
-    expect(dialog).to_contain_text("サイズ不明")
+    expect(dialog.get_by_role("heading")).to_contain_text("サイズ不明")
     expect(dialog).to_contain_text("Apache-2.0")
     assert_accessible(page, ".flux-face-dialog")
     page.screenshot(screenshots / "doctor-consent-ja.png")

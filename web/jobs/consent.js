@@ -11,8 +11,6 @@ import { commercial, link } from "./terms.js"
  * @returns {Promise<string[] | null>} keys of the licences that were accepted; null for no
  */
 export function consent(models) {
-  const known = models.every((model) => model.download_bytes !== null)
-  const total = models.reduce((sum, model) => sum + (model.download_bytes ?? 0), 0)
   const licences = new Map(
     models.filter((model) => model.must_be_accepted).map(({ licence }) => [licence.key, licence]),
   )
@@ -26,7 +24,6 @@ export function consent(models) {
   }
   decide()
   const overwritten = models.some((model) => model.state === "wrong_size")
-  const size = known ? bytes(total) : t("doctor.atLeast", { size: bytes(total) })
   const dialog = element(
     "dialog",
     {
@@ -38,7 +35,7 @@ export function consent(models) {
     element(
       "form",
       { method: "dialog" },
-      element("h2", { id: "flux-face-consent" }, t("doctor.ask", { count: models.length, size })),
+      element("h2", { id: "flux-face-consent" }, t("doctor.ask", { count: models.length, size: sizeOf(models) })),
       element("ul", { class: "flux-face-models", tabindex: 0, "aria-label": t("doctor.models") }, ...models.map(rowOf)),
       overwritten ? element("p", {}, t("doctor.overwrites")) : null,
       ...boxes.map(({ row }) => row),
@@ -58,6 +55,14 @@ export function consent(models) {
       resolve(dialog.returnValue === "yes" ? [...licences.keys()] : null)
     })
   })
+}
+
+/** Of all together, as far as it is known. */
+function sizeOf(models) {
+  const known = models.map((model) => model.download_bytes).filter((size) => size !== null)
+  if (known.length === 0) return bytes(null)
+  const total = bytes(known.reduce((sum, size) => sum + size))
+  return known.length === models.length ? total : t("doctor.atLeast", { size: total })
 }
 
 function rowOf({ id, files, download_bytes: size, licence, address }) {

@@ -93,6 +93,7 @@ export class Panel {
   }
 
   #show(name) {
+    this.#say("")
     this.#select(name)
     if (this.#me) this.#pages[name].open(this.#me)
   }
@@ -118,7 +119,7 @@ export class Panel {
   #refused(refusal) {
     if (!(refusal instanceof Refusal)) throw refusal
     if (refusal.asksForToken) {
-      this.#ask(refusal)
+      this.#ask().catch((problem) => this.#refused(problem))
     } else if (refusal.code === "client_unknown" || refusal.status === 0) {
       this.#say(t("jobs.reconnecting"))
     } else if (refusal.code === "") {
@@ -128,12 +129,20 @@ export class Panel {
     }
   }
 
-  /** For a token: none was sent, or the one that was is not known. */
-  #ask(refusal) {
+  /** For a token: none was sent, or the one that was is not known. Where there are none, say so instead. */
+  async #ask() {
     const refused = hasToken()
     forgetToken()
     this.#me = undefined
     this.#forget.hidden = true
+    const { security } = await call("/openapi.json")
+    this.#say("")
+    this.#gate.hidden = false
+    this.#select(this.#shown)
+    if (!security) {
+      this.#gate.replaceChildren(element("p", { role: "alert" }, t("jobs.token.none")))
+      return
+    }
     const input = element("input", { id: "flux-face-token", type: "password", autocomplete: "off", required: true })
     const form = element(
       "form",
@@ -145,16 +154,12 @@ export class Panel {
         },
       },
       element("p", { role: "alert" }, t(refused ? "jobs.token.refused" : "jobs.token.needed")),
-      element("p", { class: "flux-face-quiet", lang: "en" }, refusal.message),
       element("label", { for: "flux-face-token" }, t("jobs.token.label")),
       input,
       element("button", { type: "submit" }, t("jobs.token.use")),
       element("p", { class: "flux-face-quiet" }, t("jobs.token.kept")),
     )
     this.#gate.replaceChildren(form)
-    this.#gate.hidden = false
-    this.#say("")
-    this.#select(this.#shown)
     if (refused) input.focus()
   }
 
