@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from . import browser, comfyui, console, packages, quality, setup
+from . import browser, comfyui, console, packages, quality, setup, site
 from .console import SetupError, say
 from .pack import ROOT
 from .workspace import Workspace
@@ -103,6 +103,12 @@ def doctor(workspace: Workspace, _options: argparse.Namespace, rest: list[str]) 
     return console.run([*command, *rest])
 
 
+def docs(workspace: Workspace, options: argparse.Namespace, _rest: list[str]) -> int:
+    """Build the documentation's site."""
+    environment = _environment(setup.ensure_all(workspace))
+    return site.build(workspace, options.out.resolve(), environment)
+
+
 def lock(workspace: Workspace, options: argparse.Namespace, _rest: list[str]) -> int:
     """Resolve the pinned packages anew."""
     packages.compile_locks(workspace, options.names)
@@ -134,6 +140,8 @@ def _parser() -> argparse.ArgumentParser:
     measure.add_argument("--json", type=Path, metavar="FILE", help="write the rows there too")
     measure.add_argument("--docs", action="store_true", help="write the page docs/benchmarks/NAME.md too")
     add(doctor, "whether this machine can run the pack (--model-type, --gpu, --json …)", passes_on=True)
+    pages = add(docs, "the documentation as a site, in out/site")
+    pages.add_argument("--out", type=Path, default=ROOT / "out" / "site", metavar="DIR", help="another folder")
     add(lint, "ruff and mypy")
     resolve = add(lock, "resolve requirements/*.in anew into the lock files (needs uv)")
     resolve.add_argument("names", nargs="*", metavar="NAME", help=f"{', '.join(packages.LOCKS)}; all if none is named")

@@ -30,6 +30,10 @@ class Caller:
     name: str
     is_admin: bool
 
+    def may_see(self, owner: str) -> bool:
+        """Whether the jobs of that token are theirs to see."""
+        return self.is_admin or self.name == owner
+
 
 def authorise(request: web.Request, settings: Settings) -> Caller:
     """The sender.

@@ -29,6 +29,7 @@ STATUS_CODES: Mapping[str, int] = {
     "unauthorised": 401,
     "origin_refused": 403,
     "admin_only": 403,
+    "client_unknown": 404,
     "job_not_found": 404,
     "image_not_found": 404,
     "model_unknown": 404,

@@ -74,7 +74,7 @@ class Comfy:
         Args:
             base: an empty directory to become the base directory, or that of a server that has ended, to start again
                 on it; the log goes on in the same file.
-            pack: the pack's root, linked into ``custom_nodes``.
+            pack: the pack's root, linked into ``custom_nodes`` unless the pack is there.
             comfyui: ComfyUI's source tree.
             models: a models directory that is read in place, besides the base directory's own.
             flags: further command-line flags.
@@ -86,7 +86,7 @@ class Comfy:
         for name in ("models", "input", "output", "custom_nodes"):
             (base / name).mkdir(exist_ok=True)
         link = base / "custom_nodes" / "flux-face"
-        if not link.is_symlink():
+        if not link.exists():
             link.symlink_to(pack, target_is_directory=True)
         (base / "extra_model_paths.yaml").write_text(
             # A JSON string is a YAML string, whatever characters the path has.
@@ -190,11 +190,12 @@ class Comfy:
 
     def images(self, entry: Entry, node_id: str) -> list[NDArray[np.uint8]]:
         """The images that a node of a finished graph has shown or saved, ``[H,W,3]`` RGB."""
-        found = []
-        for reference in entry["outputs"][node_id]["images"]:
-            data = self._request("/view?" + urllib.parse.urlencode(reference))
-            found.append(np.asarray(Image.open(io.BytesIO(data)).convert("RGB")))
-        return found
+        return [self.picture(reference) for reference in entry["outputs"][node_id]["images"]]
+
+    def picture(self, reference: dict[str, str]) -> NDArray[np.uint8]:
+        """An image by its file name, subfolder and type, ``[H,W,3]`` RGB."""
+        data = self._request("/view?" + urllib.parse.urlencode(reference))
+        return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
 
     def _request(self, path: str, body: bytes | None = None) -> bytes:
         request = urllib.request.Request(self.url + path, data=body)

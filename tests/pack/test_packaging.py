@@ -146,14 +146,6 @@ def test_lock_is_complete_and_names_no_index() -> None:
     assert {_name(requirement) for requirement in _requirements()} <= names
 
 
-def test_archive_leaves_out_what_comfyui_does_not_need() -> None:
-    left_out = (ROOT / ".comfyignore").read_text(encoding="utf-8").split()
-    for folder in ("tests", "docker", "worker", "devtools", "requirements", ".ci"):
-        assert f"{folder}/" in left_out
-    for folder in ("catalogue", "doctor", "nodes", "server_routes", "workflows", "web", "locales"):
-        assert f"{folder}/" not in left_out
-
-
 def _repository_files() -> list[Path]:
     """Files that are committed or would be."""
     if not (ROOT / ".git").exists():

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +13,10 @@ from flux_face.devtools.pack import ROOT
 from flux_face.tests.comfy_server import Comfy
 
 SIGNATURES = ROOT / "tests" / "pack" / "signatures.json"
+# signatures.json as it was in each version that was published.
+RELEASED = sorted((ROOT / "tests" / "pack" / "released").glob("*.json"))
+# Types that have a widget: a saved workflow keeps their values by position, and its lines by name.
+WIDGETS = {"BOOLEAN", "COMBO", "FLOAT", "INT", "STRING"}
 
 # Promised to workflows and API users; a node is never renamed.
 PROMISED = {
@@ -111,7 +117,26 @@ def test_signatures_are_the_recorded_ones(nodes: Nodes, request: pytest.FixtureR
     assert found == recorded, "If this is meant: python3 dev.py test tests/pack --update-signatures"
 
 
-def _inputs(info: dict[str, Any]) -> dict[str, list[Any]]:
+def test_the_last_version_is_recorded() -> None:
+    """What CHANGELOG.md calls a version has its signatures here, to be kept from then on."""
+    versions = re.findall(r"^## \[(\d+\.\d+\.\d+)\]", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert [path.stem for path in RELEASED] == sorted(versions)
+
+
+@pytest.mark.parametrize("version", RELEASED, ids=lambda path: path.stem)
+def test_signatures_only_grow(version: Path) -> None:
+    """A workflow that was saved with a published version opens and runs as it did."""
+    now = json.loads(SIGNATURES.read_text(encoding="utf-8"))
+    for name, then in json.loads(version.read_text(encoding="utf-8")).items():
+        before, after = _inputs({"input": then}), _inputs({"input": now[name]})
+        assert before.items() <= after.items(), name
+        assert set(now[name].get("required", {})) <= before.keys(), f"{name}: a new input is optional"
+        widgets = [key for key, kind in before.items() if kind in WIDGETS]
+        assert [key for key, kind in after.items() if kind in WIDGETS][: len(widgets)] == widgets, name
+        assert now[name]["outputs"][: len(then["outputs"])] == then["outputs"], name
+
+
+def _inputs(info: dict[str, Any]) -> dict[str, Any]:
     return {**info["input"].get("required", {}), **info["input"].get("optional", {})}
 
 

@@ -1,0 +1,185 @@
+"""The pictures of docs/images: ComfyUI's page as it is, so that what the documentation shows stays true.
+
+Every run takes them all, which fails when the page cannot come to look like that any more;
+``python3 dev.py test tests/ui/test_screenshots.py --update-screenshots`` also writes them. A further picture is a line
+in `SHOTS`; where it needs more than a graph and some titles, a function.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import skimage.data
+from PIL import Image
+from playwright.sync_api import Browser
+
+from flux_face.devtools.pack import ROOT
+from flux_face.starter.renderer import PortraitSpec, render
+from flux_face.tests.comfy_server import Comfy
+from flux_face.workflows.ui_format import convert
+
+from .comfy_page import ComfyPage
+
+Graph = dict[str, dict[str, Any]]
+Shot = Callable[[ComfyPage], None]
+
+IMAGES = ROOT / "docs" / "images"
+SIZE = (1440, 900)
+MOST_BYTES = 150_000
+QUALITIES = (85, 75, 65, 50)
+
+_FRAME = """(titles) => {
+    const boxes = titles.map((title) => fluxTest.node(title).boundingRect)
+    const left = Math.min(...boxes.map(([x]) => x))
+    const top = Math.min(...boxes.map(([, y]) => y))
+    const right = Math.max(...boxes.map(([x, , width]) => x + width))
+    const bottom = Math.max(...boxes.map(([, y, , height]) => y + height))
+    fluxTest.app.canvas.ds.fitToBounds([left, top, right - left, bottom - top], {zoom: 0.85})
+    fluxTest.app.canvas.setDirty(true, true)
+}"""
+_COMMAND = "(id) => fluxTest.app.extensionManager.command.execute(id)"
+_TIDY = """async () => {
+    fluxTest.app.extensionManager.sidebarTab.activeSidebarTabId = null
+    document.activeElement?.blur()
+}"""
+
+
+def after_run(graph: Graph, *titles: str) -> Shot:
+    """The nodes with these titles, all of them if there are none, of a graph that has run."""
+
+    def take(page: ComfyPage) -> None:
+        page.load(convert("shot", graph, page.comfy.get("/object_info")))
+        if "noise" in graph:
+            page.set_widget("Seed", "control_after_generate", "fixed")
+        ended = page.run()
+        assert ended["kind"] == "execution_success", ended
+        shown = titles or tuple(node["_meta"]["title"] for node in graph.values())
+        page.page.evaluate(_FRAME, list(shown))
+        page.page.wait_for_timeout(1000)  # previews
+
+    return take
+
+
+def templates(page: ComfyPage) -> None:
+    """The pack's templates in the templates browser."""
+    page.page.evaluate(_COMMAND, "Comfy.BrowseTemplates")
+    page.page.get_by_role("button", name="flux-face").click()
+    page.page.get_by_test_id("template-workflow-starter").wait_for()
+    page.page.wait_for_timeout(500)  # thumbnails
+
+
+def node_library(page: ComfyPage) -> None:
+    """The pack's nodes in the node library, with the short description of one."""
+    page.load(convert("shot", {}, {}))
+    page.page.evaluate(_COMMAND, "Workspace.ToggleSidebarTab.node-library")
+    page.page.get_by_placeholder("Search").first.fill("Flux Face")
+    page.page.get_by_text("Swap Face", exact=True).first.hover()
+    page.page.wait_for_timeout(500)
+
+
+def starter(**changes: dict[str, Any]) -> Graph:
+    """The starter graph with other values: ``starter(prompt={"text": "…"})``."""
+    graph: Graph = json.loads((ROOT / "workflows" / "api" / "starter.json").read_text(encoding="utf-8"))
+    graph["photo"]["inputs"]["photo"] = "example.png"
+    for node, inputs in changes.items():
+        graph[node]["inputs"].update(inputs)
+    return graph
+
+
+def node(class_type: str, title: str, **inputs: Any) -> dict[str, Any]:
+    """A node of an API-format graph; an input from another node is ``["name", slot]``."""
+    return {"class_type": class_type, "_meta": {"title": title}, "inputs": inputs}
+
+
+VERDICTS = {
+    "verdicts": node("PreviewAny", "Verdicts", source=["qa", 3]),
+    "overlay": node("PreviewImage", "Measured", images=["qa", 5]),
+    # Of these two portraits the first has blue skin, and passes when it is drawn again.
+    **starter(
+        prompt={"text": "portrait of a woman with fair skin and brown hair, neon light"},
+        latent={"batch_size": 2},
+        noise={"noise_seed": 8},
+    ),
+}
+FACES = {
+    "photo": node("LoadImage", "Load Image", image="people.png"),
+    "faces": node("FluxFaceDetectFaces", "Detect Faces", images=["photo", 0]),
+    "boxes": node("PreviewImage", "Preview Image", images=["faces", 1]),
+}
+
+SHOTS: dict[str, Shot] = {
+    "starter": after_run(starter(), "Load Face Photo", "Swap Face", "Skin-Tone QA", "Retry What Failed", "Job Output"),
+    "faces": after_run(FACES),
+    "verdicts": after_run(VERDICTS, "Skin-Tone QA", "Retry What Failed", "Measured", "Verdicts"),
+    "templates": templates,
+    "node-library": node_library,
+}
+
+
+@pytest.fixture(scope="module")
+def page(comfy: Comfy, browser: Browser) -> Iterator[ComfyPage]:
+    """One page for all pictures, with two photographs that may be shown: of NASA's, and of nobody."""
+    astronaut = Image.fromarray(skimage.data.astronaut())
+    astronaut.save(comfy.base / "input" / "example.png")
+    _row(
+        Image.fromarray(
+            np.uint8(render(PortraitSpec(skin=6, hair_colour="black", hair_style="long", background="yellow")) * 255)
+        ),
+        astronaut.crop((96, 0, 352, 256)),
+        Image.fromarray(np.uint8(render(PortraitSpec(skin=4, hair_colour="grey", background="green")) * 255)),
+    ).save(comfy.base / "input" / "people.png")
+    context = browser.new_context(viewport={"width": SIZE[0], "height": SIZE[1]}, reduced_motion="reduce")
+    yield ComfyPage.open(
+        comfy,
+        context,
+        "vue",
+        Comfy__Minimap__Visible=False,
+        Comfy__Graph__CanvasInfo=False,
+        Comfy__Workflow__WorkflowTabsPosition="Sidebar",
+    )
+    context.close()
+
+
+@pytest.mark.parametrize("name", SHOTS)
+def test_a_picture_can_be_taken(page: ComfyPage, name: str, request: pytest.FixtureRequest) -> None:
+    SHOTS[name](page)
+    picture = _photograph(page)
+    page.page.keyboard.press("Escape")
+    page.page.evaluate(_TIDY)
+    if request.config.getoption("--update-screenshots"):
+        IMAGES.mkdir(exist_ok=True)
+        (IMAGES / f"{name}.jpg").write_bytes(picture)
+    assert _size(IMAGES / f"{name}.jpg") == _size(io.BytesIO(picture)) == SIZE
+    assert page.errors == []
+
+
+def test_every_picture_is_small_and_taken_here_and_shown() -> None:
+    kept = {path.stem: path.stat().st_size for path in IMAGES.glob("*.jpg")}
+    assert kept.keys() == SHOTS.keys()
+    assert {name: size for name, size in kept.items() if size > MOST_BYTES} == {}
+    pages = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
+    text = "\n".join(path.read_text(encoding="utf-8") for path in pages)
+    assert [name for name in kept if not re.search(rf"!\[[^\]]+\]\([\w/.]*\bimages/{name}\.jpg\)", text)] == []
+
+
+def _photograph(page: ComfyPage) -> bytes:
+    """What is on the screen as a JPEG, in the best quality that is small enough."""
+    taken = (page.page.screenshot(type="jpeg", quality=quality) for quality in QUALITIES)
+    return next(picture for picture in taken if len(picture) <= MOST_BYTES)
+
+
+def _size(source: Path | io.BytesIO) -> tuple[int, int]:
+    with Image.open(source) as picture:
+        return picture.size
+
+
+def _row(*pictures: Image.Image) -> Image.Image:
+    """Pictures of one size side by side."""
+    return Image.fromarray(np.hstack([np.asarray(picture.convert("RGB")) for picture in pictures]))
