@@ -2,7 +2,8 @@
 
 The shape is that of runpod-workers/worker-comfyui: ``input.workflow`` in API format and ``input.images``, whose names
 its LoadImage nodes mention. Those nodes are exchanged for ones that read the request's pictures, and SaveImage and
-PreviewImage for ones that hand theirs back, so that nothing is written to disk. All other nodes stay as they are.
+PreviewImage for ones that hand theirs back, so that nothing is written to disk. All other nodes stay as they are, but
+ours write no previews.
 """
 
 from __future__ import annotations

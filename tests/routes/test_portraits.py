@@ -12,6 +12,7 @@ import pytest
 import skimage
 from PIL import Image
 
+from flux_face.tests.comfy_server import Comfy
 from flux_face.tests.routes.client import Client, as_base64, encode
 
 ONE_FACE = Image.open(Path(skimage.__file__).parent / "data" / "astronaut.png").convert("RGB").crop((96, 0, 352, 256))
@@ -89,7 +90,7 @@ async def test_the_largest_of_several_faces_on_request(client: Client) -> None:
     assert (await client.post("/faceswap", json=body)).images()
 
 
-async def test_portraits_from_the_starter_models(client: Client) -> None:
+async def test_portraits_from_the_starter_models(client: Client, api_server: Comfy) -> None:
     request: dict[str, Any] = {
         "profile": "starter",
         "prompt": "portrait of a woman with brown hair",
@@ -113,6 +114,7 @@ async def test_portraits_from_the_starter_models(client: Client) -> None:
 
     second = await client.runsync(**request)
     assert all(np.array_equal(one, other) for one, other in zip(pictures, second.images(), strict=True))
+    assert not list((api_server.base / "temp").rglob("*.png")), "neither previews nor thumbnails"
 
 
 async def test_another_seed_gives_another_picture(client: Client) -> None:
