@@ -150,7 +150,7 @@ def test_archive_leaves_out_what_comfyui_does_not_need() -> None:
     left_out = (ROOT / ".comfyignore").read_text(encoding="utf-8").split()
     for folder in ("tests", "docker", "worker", "devtools", "requirements", ".ci"):
         assert f"{folder}/" in left_out
-    for folder in ("catalogue", "doctor", "nodes", "server_routes", "workflows", "web", "locales"):
+    for folder in ("catalogue", "doctor", "nodes", "server_routes", "workflows", "subgraphs", "web", "locales"):
         assert f"{folder}/" not in left_out
 
 
