@@ -8,6 +8,7 @@ import nodes as comfy_nodes
 from comfy_api.latest import ComfyExtension, io
 
 from .nodes.face.nodes import NODES as FACE_NODES
+from .nodes.face.reactor import register_replacements
 from .nodes.gguf.nodes import COMMUNITY_NODES
 from .nodes.gguf.nodes import NODES as GGUF_NODES
 from .nodes.job.nodes import NODES as JOB_NODES
@@ -23,6 +24,7 @@ class FluxFaceExtension(ComfyExtension):
 
     async def on_load(self) -> None:
         register_routes()
+        await register_replacements()
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         """All nodes of the pack.

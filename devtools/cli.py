@@ -85,6 +85,13 @@ def bench(workspace: Workspace, options: argparse.Namespace, _rest: list[str]) -
     return console.run(setup.pack_command(workspace, "devtools.bench", options.name, *output), env=environment)
 
 
+def templates(workspace: Workspace, _options: argparse.Namespace, rest: list[str]) -> int:
+    """Write the web page's templates and blueprints anew."""
+    return console.run(
+        setup.pack_command(workspace, "devtools.templates", *rest), env=_environment(setup.ensure_all(workspace))
+    )
+
+
 def lint(workspace: Workspace, _options: argparse.Namespace, _rest: list[str]) -> int:
     """Check style and types."""
     setup.ensure_packages(workspace)
@@ -139,6 +146,7 @@ def _parser() -> argparse.ArgumentParser:
     measure.add_argument("name", help="gguf, face, qa, …: a module of devtools/bench")
     measure.add_argument("--json", type=Path, metavar="FILE", help="write the rows there too")
     measure.add_argument("--docs", action="store_true", help="write the page docs/benchmarks/NAME.md too")
+    add(templates, "write the web page's templates and blueprints anew (--thumbnails)", passes_on=True)
     add(doctor, "whether this machine can run the pack (--model-type, --gpu, --json …)", passes_on=True)
     pages = add(docs, "the documentation as a site, in out/site")
     pages.add_argument("--out", type=Path, default=ROOT / "out" / "site", metavar="DIR", help="another folder")

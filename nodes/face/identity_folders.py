@@ -11,7 +11,8 @@ from .identity_file import EXTENSION, file_name
 
 OURS = "flux_face_identities"
 # Folder keys and what stands before their files' names in lists.
-_PREFIXES = {OURS: "", "reactor_faces": "reactor/", "insightface": "insightface/"}
+_REACTOR = "reactor/"
+_PREFIXES = {OURS: "", "reactor_faces": _REACTOR, "insightface": "insightface/"}
 _DEFAULTS = {OURS: ("flux_face", "identities"), "reactor_faces": ("reactor", "faces"), "insightface": ("insightface",)}
 
 
@@ -35,15 +36,18 @@ def identity_files() -> list[str]:
 
 
 def identity_path(choice: str) -> Path:
-    """The file of a name from ``identity_files``.
+    """The file of a name from ``identity_files``, or of a face model as ReActor's own nodes name it, without a folder.
 
     Raises:
         UserInputError: ``identity_file_missing``.
     """
-    if choice in identity_files():
+    there = identity_files()
+    for name in (choice, _REACTOR + choice):
         for key, prefix in reversed(_PREFIXES.items()):
-            if choice.startswith(prefix) and (found := folder_paths.get_full_path(key, choice.removeprefix(prefix))):
-                return Path(found)
+            if name in there and name.startswith(prefix):
+                found = folder_paths.get_full_path(key, name.removeprefix(prefix))
+                if found:
+                    return Path(found)
     raise UserInputError(
         "identity_file_missing", "file", f"there is no identity {choice!r}", "Save one with Save Face Identity"
     )

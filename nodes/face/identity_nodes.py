@@ -252,6 +252,14 @@ class FluxFaceLoadIdentity(io.ComfyNode):
         )
 
     @classmethod
+    def validate_inputs(cls, file: str) -> bool | str:
+        try:
+            identity_path(file)
+        except UserInputError as error:
+            return str(error)
+        return True
+
+    @classmethod
     def fingerprint_inputs(cls, file: str) -> str:
         stat = identity_path(file).stat()
         return f"{stat.st_mtime_ns}:{stat.st_size}"
