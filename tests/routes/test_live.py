@@ -61,7 +61,8 @@ async def test_each_page_is_told_of_its_callers_jobs(wide: Client) -> None:
         answer = await wide.post("/run", json={"input": {"profile": "nap"}}, headers=BOB)
         bobs = str(answer.body["id"])
         photo = as_base64(encode(ONE_FACE))
-        own = await wide.run(profile="starter", prompt="a secret wish", user_photo=photo, max_attempts=1, seed=5)
+        wish: dict[str, Any] = {"prompt": "a secret wish", "user_photo": photo, "num_steps": 2, "max_attempts": 1}
+        own = await wide.run(profile="starter", **wish)
         told = await events_until_end(alices, own)
         assert {event["id"] for event in told} == {own}
         assert [event["status"] for event in told][-1] == "COMPLETED"

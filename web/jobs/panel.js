@@ -66,10 +66,7 @@ export class Panel {
   }
 
   #listen() {
-    const on = (name, listener) => {
-      api.addEventListener(name, listener)
-      this.#listeners.signal.addEventListener("abort", () => api.removeEventListener(name, listener))
-    }
+    const on = (name, listener) => api.addEventListener(name, listener, { signal: this.#listeners.signal })
     on("flux_face.jobs", ({ detail }) => this.#pages.jobs.hear(detail.jobs))
     on("flux_face.download", ({ detail }) => this.#pages.doctor.hear(detail))
     on("reconnecting", () => this.#say(t("jobs.reconnecting")))
@@ -78,8 +75,14 @@ export class Panel {
 
   /** Ask for events, then for all that they may have told before. */
   async #connect() {
+    if (!api.clientId) {
+      // ComfyUI's greeting brings it.
+      const { signal } = this.#listeners
+      api.addEventListener("status", () => this.#connect(), { once: true, signal })
+      return
+    }
     try {
-      this.#me = await call("/watch", { method: "POST", body: { client_id: api.clientId ?? "" } })
+      this.#me = await call("/watch", { method: "POST", body: { client_id: api.clientId } })
     } catch (refusal) {
       this.#refused(refusal)
       return
