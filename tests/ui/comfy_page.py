@@ -109,6 +109,11 @@ class ComfyPage:
         self.page.evaluate("async (workflow) => { await fluxTest.app.loadGraphData(workflow) }", workflow)
         self.page.wait_for_timeout(300)  # widgets are mounted in the next frames
 
+    def load_graph(self, graph: dict[str, Any]) -> None:
+        """Open a graph in API format, which the page lays out itself."""
+        self.page.evaluate("async (graph) => { await fluxTest.app.loadApiJson(graph, 'graph') }", graph)
+        self.page.wait_for_timeout(300)
+
     def prompt(self) -> dict[str, Any]:
         """The API-format graph that the page would run."""
         graph: dict[str, Any] = self.page.evaluate("async () => (await fluxTest.app.graphToPrompt()).output")

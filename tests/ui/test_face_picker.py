@@ -15,7 +15,6 @@ from playwright.sync_api import Locator
 
 from flux_face.starter.renderer import PortraitSpec, render
 from flux_face.tests.comfy_server import Comfy
-from flux_face.workflows.ui_format import convert
 
 from .comfy_page import RENDERERS, ComfyPage, Renderer
 from .conftest import OpenPage
@@ -53,7 +52,7 @@ def workflow(comfy: Comfy, name: str, images: int = 1) -> dict[str, Any]:
     for person in ("anna", "ben"):
         graph[f"{person} photo"] = node("LoadImage", image=f"picker-{person}.png")
         graph[person] = node("FluxFaceFaceIdentity", photos=[f"{person} photo", 0], name=person.title())
-    return convert(name, graph, comfy.get("/object_info"))
+    return graph
 
 
 def node(class_type: str, **inputs: Any) -> dict[str, Any]:

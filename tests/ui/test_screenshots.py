@@ -23,7 +23,6 @@ from playwright.sync_api import Browser
 from flux_face.devtools.pack import ROOT
 from flux_face.starter.renderer import PortraitSpec, render
 from flux_face.tests.comfy_server import Comfy
-from flux_face.workflows.ui_format import convert
 
 from .comfy_page import ComfyPage
 
@@ -55,7 +54,7 @@ def after_run(graph: Graph, *titles: str) -> Shot:
     """The nodes with these titles, all of them if there are none, of a graph that has run."""
 
     def take(page: ComfyPage) -> None:
-        page.load(convert("shot", graph, page.comfy.get("/object_info")))
+        page.load_graph(graph)
         if "noise" in graph:
             page.set_widget("Seed", "control_after_generate", "fixed")
         ended = page.run()
@@ -77,7 +76,7 @@ def templates(page: ComfyPage) -> None:
 
 def node_library(page: ComfyPage) -> None:
     """The pack's nodes in the node library, with the short description of one."""
-    page.load(convert("shot", {}, {}))
+    page.load_graph({})
     page.page.evaluate(_COMMAND, "Workspace.ToggleSidebarTab.node-library")
     page.page.get_by_placeholder("Search").first.fill("Flux Face")
     page.page.get_by_text("Swap Face", exact=True).first.hover()
