@@ -62,5 +62,5 @@ function colours(face, photo, number) {
 function swatch(name, colour, step) {
   const sample = element("span", { class: "flux-face-swatch", "aria-hidden": "true" })
   sample.style.background = colour
-  return element("li", { title: colour }, sample, words(`colours.${name}`, { step }), " ", element("code", {}, colour))
+  return element("li", {}, sample, words(`colours.${name}`, { step }), " ", element("code", {}, colour))
 }
