@@ -22,7 +22,7 @@ from .conftest import OpenPage
 
 SELECT, SWAP = "FluxFaceSelectFaces", "FluxFaceSwapFace"
 # x, y and side of the same face three times, the largest first: left, right, and higher up in the middle.
-PLACES = {1: (20, 80, 320), 2: (620, 100, 300), 3: (350, 20, 260)}
+PLACES = {1: (10, 40, 160), 2: (310, 50, 150), 3: (175, 10, 130)}
 READING_ORDER = [3, 1, 2]
 
 
@@ -31,7 +31,7 @@ def pictures(comfy: Comfy) -> None:
     """A group of three and two portraits in the server's input folder."""
     folder = comfy.base / "input"
     head = Image.fromarray(skimage.data.astronaut()).crop((100, 0, 400, 300))
-    group = Image.new("RGB", (960, 420), (120, 130, 140))
+    group = Image.new("RGB", (480, 210), (120, 130, 140))
     for x, y, side in PLACES.values():
         group.paste(head.resize((side, side)), (x, y))
     group.save(folder / "picker-group.png")
@@ -126,11 +126,11 @@ def test_faces_are_chosen_by_click_and_key(
 
     # A face that another rule leaves out says so, in words and with a sign.
     page.set_widget(SELECT, "numbers", "")
-    page.set_widget(SELECT, "min_size", 100)
-    assert swapped(page) == {1}
+    page.set_widget(SELECT, "min_size", 45)
+    assert swapped(page) == {1, 2}
     page.centre(SELECT)
-    assert [face(page, SELECT, number).inner_text() for number in PLACES] == ["1", "2 ✗", "3 ✗"]
-    assert "left out by another rule" in (face(page, SELECT, 2).get_attribute("aria-label") or "")
+    assert [face(page, SELECT, number).inner_text() for number in PLACES] == ["1", "2", "3 ✗"]
+    assert "left out by another rule" in (face(page, SELECT, 3).get_attribute("aria-label") or "")
 
     # What is typed is shown, and a choice can be taken back.
     page.set_widget(SELECT, "numbers", "1-2")
@@ -153,9 +153,7 @@ def test_people_are_put_on_faces_by_hand(
     page.run()
     page.centre(SWAP)
     # As the node's own rule has it: the first person everywhere.
-    assert [face(page, SWAP, number).inner_text().split()[:3] for number in PLACES] == [
-        [str(number), "→", "Anna"] for number in PLACES
-    ]
+    assert [face(page, SWAP, number).inner_text() for number in PLACES] == ["1 → Anna", "2 → Anna", "3 → Anna"]
     face(page, SWAP, 1).click()
     assert page.widget(SWAP, "by_hand") == "1:Ben, 2:Anna, 3:Anna"
     picker(page, SWAP).get_by_role("combobox", name="Face 3").select_option("Nobody")
@@ -176,7 +174,7 @@ def test_people_are_put_on_faces_by_hand(
 
 @pytest.mark.usefixtures("pictures")
 @pytest.mark.parametrize("renderer", RENDERERS)
-def test_a_picker_works_in_a_subgraph_and_after_the_page_was_loaded_anew(
+def test_a_picker_works_in_a_subgraph_and_when_the_workflow_is_opened_anew(
     comfy: Comfy, open_page: OpenPage, screenshots: Path, renderer: Renderer
 ) -> None:
     page = open_page(renderer)
@@ -190,21 +188,19 @@ def test_a_picker_works_in_a_subgraph_and_after_the_page_was_loaded_anew(
         [SELECT, SWAP],
     )
     assert swapped(page) == {1, 2, 3}
-    for again in (page, open_page(renderer)):
-        if again is not page:
-            again.load(saved)
-        again.page.evaluate(
-            """() => {
-                const outer = fluxTest.app.rootGraph.nodes.find((node) => node.subgraph)
-                fluxTest.app.canvas.openSubgraph(outer.subgraph, outer)
-            }"""
-        )
-        again.centre(SELECT)
-        face(again, SELECT, 1).click()
-        assert again.widget(SELECT, "numbers") == "2,3"
-        assert swapped(again) == {2, 3}
-        again.set_widget(SELECT, "numbers", "")
+    # Opened anew, nothing is left in the page; the server still knows.
+    page.load(saved)
+    page.page.evaluate(
+        """() => {
+            const outer = fluxTest.app.rootGraph.nodes.find((node) => node.subgraph)
+            fluxTest.app.canvas.openSubgraph(outer.subgraph, outer)
+        }"""
+    )
+    page.centre(SELECT)
+    face(page, SELECT, 1).click()
+    assert page.widget(SELECT, "numbers") == "2,3"
     page.screenshot(screenshots / f"picker-subgraph-{renderer}.png")
+    assert swapped(page) == {2, 3}
 
 
 @pytest.mark.usefixtures("pictures")

@@ -6,8 +6,6 @@ import { app } from "../../../scripts/app.js"
 
 /** @type {WeakMap<object, Record<string, any>>} */
 const restored = new WeakMap()
-/** Workflows whose last run has been asked for. */
-const asked = new Set()
 
 /** Every node of the workflow, those of subgraphs too. */
 export function allNodes() {
@@ -31,24 +29,24 @@ export function locatorOf({ graph, id }) {
 }
 
 /**
- * Fetches what the workflow's last run gave, which the page forgets when it is loaded anew and the server does not.
+ * Fetches what the workflow's last run gave. The page forgets it when the workflow is opened anew; the server does not.
  *
  * @returns {Promise<boolean>} whether there was anything
  */
 export async function restoreOutputs() {
   const workflow = app.rootGraph?.id
-  if (!workflow || asked.has(workflow)) return false
-  asked.add(workflow)
+  if (!workflow) return false
   const query = new URLSearchParams({ workflow_id: workflow, status: "completed", limit: "1" })
   const list = await api.fetchApi(`/jobs?${query}`)
   const [job] = list.ok ? (await list.json()).jobs : []
   const answer = job && (await api.fetchApi(`/jobs/${job.id}`))
-  if (!answer?.ok) return false
-  for (const [id, output] of Object.entries((await answer.json()).outputs ?? {})) {
+  const { outputs = {} } = answer?.ok ? await answer.json() : {}
+  if (app.rootGraph.id !== workflow) return false
+  for (const [id, output] of Object.entries(outputs)) {
     const node = nodeAt(id)
     if (node) restored.set(node, output)
   }
-  return true
+  return Object.keys(outputs).length > 0
 }
 
 /** The node of an execution id such as `12:5`, node 5 in the subgraph that node 12 is. */

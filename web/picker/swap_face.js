@@ -124,12 +124,11 @@ export class SwapFacePicker {
   }
 
   #look(face, person) {
-    const same = person !== NOBODY && person === face.person
-    const value = same ? face.similarity.toFixed(2) : ""
     const name = this.#name(person)
-    const words = [...describe(face), text("becomes", { name }), same && text("similarity", { value })]
+    const value = similarityTo(person, face)
+    const words = [...describe(face), text("becomes", { name }), value && text("similarity", { value })]
     return {
-      text: person === NOBODY ? "" : `→ ${name} ${value}`.trim(),
+      text: person === NOBODY ? "" : `→ ${name}`,
       label: words.filter(Boolean).join(", "),
       pressed: person !== NOBODY,
       colour: person === NOBODY ? undefined : colourOf(person),
@@ -157,15 +156,18 @@ export class SwapFacePicker {
 
   /** A list for each face, for those who would rather choose than click through. */
   #drawRows(own, linked) {
-    const numbers = (this.panel.view?.faces ?? []).map(({ number }) => number).sort((a, b) => a - b)
-    this.#rows.hidden = !numbers.length
+    const faces = [...(this.panel.view?.faces ?? [])].sort((a, b) => a.number - b.number)
+    this.#rows.hidden = !faces.length
     const persons = [NOBODY, ...this.#persons.map((_, place) => place + 1)]
     const focused = this.#rows.contains(document.activeElement) && document.activeElement.dataset.number
     this.#rows.replaceChildren(
-      ...numbers.map((number) => {
+      ...faces.map((face) => {
+        const { number } = face
+        const present = own.get(number) ?? NOBODY
         const options = persons.map((person) =>
-          element("option", { value: person, selected: person === (own.get(number) ?? NOBODY) }, this.#name(person)),
+          element("option", { value: person, selected: person === present }, this.#name(person)),
         )
+        const value = similarityTo(present, face)
         const list = element(
           "select",
           {
@@ -175,11 +177,22 @@ export class SwapFacePicker {
           },
           ...options,
         )
-        return element("label", {}, text("face", { number }), list)
+        const similarity = element("span", { title: value && text("similarity", { value }) }, value)
+        return element(
+          "div",
+          { class: "flux-face-picker-row" },
+          element("label", {}, text("face", { number }), list),
+          similarity,
+        )
       }),
     )
     if (focused) this.#rows.querySelector(`[data-number="${focused}"]`)?.focus()
   }
+}
+
+/** As the last run measured it, where it put the same person on the face. */
+function similarityTo(person, face) {
+  return person !== NOBODY && person === face.person ? face.similarity.toFixed(2) : ""
 }
 
 function colourOf(person) {
