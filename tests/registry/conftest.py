@@ -82,11 +82,11 @@ def outside() -> Iterator[Outside]:
         def do_POST(self) -> None:
             body = self._read()
             known = {**body["node_version"], "id": "1", "changelog": body["node_version"].get("changelog", "")}
-            outside.published = body
+            network.published = body
             self._answer(201, {"node_version": known, "signedUrl": "http://localhost/upload.zip"})
 
         def do_PUT(self) -> None:
-            outside.archive = self._body()
+            network.archive = self._body()
             self._answer(200, {})
 
         def do_GET(self) -> None:
@@ -101,7 +101,7 @@ def outside() -> Iterator[Outside]:
             return self.rfile.read(int(self.headers["Content-Length"]))
 
         def _answer(self, status: int, body: dict[str, Any]) -> None:
-            outside.requests.append(f"{self.command} {self.path}")
+            network.requests.append(f"{self.command} {self.path}")
             self.send_response(status)
             self.end_headers()
             self.wfile.write(json.dumps(body).encode())
@@ -110,10 +110,10 @@ def outside() -> Iterator[Outside]:
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    outside = Outside(server.server_port)
+    network = Outside(server.server_port)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
-    yield outside
+    yield network
     server.shutdown()
     thread.join()
     server.server_close()
