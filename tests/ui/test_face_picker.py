@@ -38,7 +38,7 @@ def pictures(comfy: Comfy) -> None:
         Image.fromarray((render(spec) * 255).astype(np.uint8)).save(folder / f"picker-{name}.png")
 
 
-def workflow(comfy: Comfy, name: str, images: int = 1) -> dict[str, Any]:
+def graph_of(images: int = 1) -> dict[str, Any]:
     """Anna and Ben for the faces of the group, once or in a batch of several."""
     graph: dict[str, Any] = {
         "file": node("LoadImage", image="picker-group.png"),
@@ -87,11 +87,9 @@ def complaints(page: ComfyPage, node_type: str) -> list[str]:
 
 @pytest.mark.usefixtures("pictures")
 @pytest.mark.parametrize("renderer", RENDERERS)
-def test_faces_are_chosen_by_click_and_key(
-    comfy: Comfy, open_page: OpenPage, screenshots: Path, renderer: Renderer
-) -> None:
+def test_faces_are_chosen_by_click_and_key(open_page: OpenPage, screenshots: Path, renderer: Renderer) -> None:
     page = open_page(renderer)
-    page.load(workflow(comfy, f"picker-select-{renderer}"))
+    page.load_graph(graph_of())
     page.centre(SELECT)
     assert "Run once to see the faces" in picker(page, SELECT).inner_text()
     assert swapped(page) == {1, 2, 3}
@@ -144,11 +142,9 @@ def test_faces_are_chosen_by_click_and_key(
 
 @pytest.mark.usefixtures("pictures")
 @pytest.mark.parametrize("renderer", RENDERERS)
-def test_people_are_put_on_faces_by_hand(
-    comfy: Comfy, open_page: OpenPage, screenshots: Path, renderer: Renderer
-) -> None:
+def test_people_are_put_on_faces_by_hand(open_page: OpenPage, screenshots: Path, renderer: Renderer) -> None:
     page = open_page(renderer)
-    page.load(workflow(comfy, f"picker-swap-{renderer}"))
+    page.load_graph(graph_of())
     page.run()
     page.centre(SWAP)
     # As the node's own rule has it: the first person everywhere.
@@ -174,10 +170,10 @@ def test_people_are_put_on_faces_by_hand(
 @pytest.mark.usefixtures("pictures")
 @pytest.mark.parametrize("renderer", RENDERERS)
 def test_a_picker_works_in_a_subgraph_and_when_the_workflow_is_opened_anew(
-    comfy: Comfy, open_page: OpenPage, screenshots: Path, renderer: Renderer
+    open_page: OpenPage, screenshots: Path, renderer: Renderer
 ) -> None:
     page = open_page(renderer)
-    page.load(workflow(comfy, f"picker-subgraph-{renderer}"))
+    page.load_graph(graph_of())
     saved = page.page.evaluate(
         """(types) => {
             const graph = fluxTest.app.rootGraph
@@ -203,9 +199,9 @@ def test_a_picker_works_in_a_subgraph_and_when_the_workflow_is_opened_anew(
 
 
 @pytest.mark.usefixtures("pictures")
-def test_every_image_of_a_batch_has_its_own_choice(comfy: Comfy, open_page: OpenPage, screenshots: Path) -> None:
+def test_every_image_of_a_batch_has_its_own_choice(open_page: OpenPage, screenshots: Path) -> None:
     page = open_page("vue", locale="ja")
-    page.load(workflow(comfy, "picker-batch", images=2))
+    page.load_graph(graph_of(images=2))
     page.run()
     page.centre(SELECT)
     select = picker(page, SELECT)
