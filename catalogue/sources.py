@@ -36,6 +36,18 @@ class Remote:
     revision: str | None = None
 
 
+def address_of(source: HubSource | UrlSource, endpoint: str) -> str:
+    """Where the file is asked for; the hub leads on to one commit.
+
+    Args:
+        endpoint: address of Hugging Face or of a mirror.
+    """
+    if isinstance(source, UrlSource):
+        return source.url
+    kind = "datasets/" if source.kind == "dataset" else ""
+    return f"{endpoint}/{kind}{source.repository}/resolve/{source.revision}/{source.path}"
+
+
 def resolve(model: Model, licence: Licence, wire: Wire, endpoint: str) -> Remote:
     """Ask the host.
 

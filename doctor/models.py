@@ -112,8 +112,10 @@ def _places(directories: Sequence[Path]) -> str:
 
 
 def _size(sizes: Iterable[int | None]) -> str:
+    from ..catalogue.hints import size_text
+
     known = list(sizes)
     if None in known:
         return "size unknown"
     total = sum(size for size in known if size)
-    return f"{total / 1e9:.1f} GB" if total >= 1e9 else f"{total / 1e6:.1f} MB"
+    return size_text(total)

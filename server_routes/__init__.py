@@ -67,6 +67,7 @@ def _register(server: PromptServer, settings: Settings, profiles: Mapping[str, P
     from .doctor_handlers import DoctorHandlers
     from .job_handlers import JobHandlers
     from .jobs import BASE
+    from .live import Live
     from .model_handlers import ModelHandlers
     from .notifier import Notifier
     from .openapi import openapi_document
@@ -81,8 +82,11 @@ def _register(server: PromptServer, settings: Settings, profiles: Mapping[str, P
     service = JobService(server, settings, profiles, StoreThread(folder / "jobs.sqlite3", settings.vault))
     readiness = Readiness(service, folder)
     notifier = Notifier(service)
+    live = Live(service)
     operations = OperationHandlers(service, readiness)
-    routes = route_table(JobHandlers(service), ModelHandlers(service), operations, DoctorHandlers(service, folder))
+    routes = route_table(
+        JobHandlers(service, live), ModelHandlers(service, live), operations, DoctorHandlers(service, folder)
+    )
     operations.document = openapi_document(routes, settings, profiles)
     gate = Gate(settings, service.metrics)
     for route in routes:

@@ -18,6 +18,10 @@ _KEY = Parameter(
     "Idempotency-Key", "header", {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"},
     "Your name for this submission: a second one under it is answered with the same job.",
 )  # fmt: skip
+_ADDRESSES = Parameter(
+    "images_as", "query", {"type": "string", "enum": ["url"]},
+    "Addresses on this server in place of base64, whatever the job's request asked for.",
+)  # fmt: skip
 _LIMIT = Parameter("limit", "query", {"type": "integer", "minimum": 1, "maximum": 500}, "At most so many jobs.")
 _OFFSET = Parameter("offset", "query", {"type": "integer", "minimum": 0, "maximum": 10_000_000}, "Leave out so many.")
 _STATE = Parameter(
@@ -60,11 +64,11 @@ def route_table(
         ),
         Route(
             "GET", "/status/{id}", jobs.status, "status", "A job's state, and its result once it has ended", "Status",
-            parameters=(_ID,), refusals=(404, 503),
+            parameters=(_ID, _ADDRESSES), refusals=(404, 503),
         ),
         Route(
             "POST", "/status/{id}", jobs.status, "statusByPost", "The same, as RunPod's local API asks", "Status",
-            parameters=(_ID,), refusals=(404, 503),
+            parameters=(_ID, _ADDRESSES), refusals=(404, 503),
         ),
         Route(
             "GET", "/stream/{id}", jobs.stream, "stream",
@@ -87,6 +91,11 @@ def route_table(
         Route(
             "GET", "/jobs", jobs.jobs, "jobs", "Your jobs, the newest first", "Jobs",
             parameters=(_STATE, _LIMIT, _OFFSET), refusals=(503,),
+        ),
+        Route(
+            "POST", "/watch", jobs.watch, "watch",
+            "Events of your jobs, and for admins of downloads, over a page's web socket to ComfyUI",
+            "Watching", body="WatchBody", example={"client_id": "<clientId>"}, refusals=(404, 408, 413, 415),
         ),
         Route("POST", "/purge-queue", jobs.purge_queue, "purgeQueue", "Cancel all your waiting jobs", "Purged"),
         Route(

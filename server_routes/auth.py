@@ -14,6 +14,8 @@ from .settings import Settings
 
 _FORWARDED = ("Forwarded", "X-Forwarded-For", "X-Real-IP")
 LOCAL = "local"
+# In place of Authorization, for callers whose gateway keeps that header for a key of its own, as RunPod's does.
+TOKEN_HEADER = "X-Flux-Face-Token"  # noqa: S105  (a header's name)
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,10 @@ class Caller:
 
     name: str
     is_admin: bool
+
+    def may_see(self, owner: str) -> bool:
+        """Whether the jobs of that token are theirs to see."""
+        return self.is_admin or self.name == owner
 
 
 def authorise(request: web.Request, settings: Settings) -> Caller:
@@ -52,19 +58,28 @@ def authorise(request: web.Request, settings: Settings) -> Caller:
             "without tokens this server takes jobs from its own machine only",
             "Set FLUX_FACE_API_TOKENS=name:token for ComfyUI and send the token",
         )
-    scheme, _, given = request.headers.get("Authorization", "").partition(" ")
+    given = _given_token(request)
     found = None
     for name, token in settings.tokens.items():  # all of them, so that the time tells nothing
-        if hmac.compare_digest(token.encode(), given.strip().encode(errors="surrogateescape")):
+        if hmac.compare_digest(token.encode(), given.encode(errors="surrogateescape")):
             found = name
-    if scheme.lower() != "bearer" or found is None:
+    if found is None:
         raise UserInputError(
             "unauthorised",
             "Authorization",
             "the bearer token is missing or wrong",
-            "Send the header Authorization: Bearer <token>",
+            f"Send the header Authorization: Bearer <token>, or {TOKEN_HEADER}: <token>",
         )
     return Caller(found, is_admin=found in settings.admins)
+
+
+def _given_token(request: web.Request) -> str:
+    """The token that was sent, or an empty text, which no token is."""
+    own = request.headers.get(TOKEN_HEADER)
+    if own is not None:
+        return own.strip()
+    scheme, _, given = request.headers.get("Authorization", "").partition(" ")
+    return given.strip() if scheme.lower() == "bearer" else ""
 
 
 def _is_own(origin: str, request: web.Request) -> bool:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from aiohttp import BodyPartReader, hdrs, web
+from pydantic import BaseModel, ConfigDict, Field
 
 from ..nodes.errors import UserInputError
 from .settings import Limits
@@ -36,6 +37,16 @@ class Submission:
         for name in sorted(self.files):
             total.update(b"\0" + name.encode() + b"\0" + hashlib.sha256(self.files[name]).digest())
         return total.hexdigest()
+
+
+class WatchBody(BaseModel):
+    """The body of ``POST /watch``."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+    client_id: str = Field(
+        min_length=1, max_length=200, description="The clientId that you connected to ComfyUI's /ws with."
+    )
 
 
 async def read_submission(request: web.Request, limits: Limits) -> Submission:

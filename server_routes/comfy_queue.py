@@ -1,7 +1,7 @@
 """ComfyUI's queue, in process. The one module here that touches ComfyUI's private parts:
 
 - ``execution.validate_prompt(prompt_id, prompt, targets)``, a coroutine function;
-- ``PromptServer``: ``prompt_queue``, ``number``, ``sockets``, ``sockets_metadata``;
+- ``PromptServer``: ``prompt_queue``, ``number``, ``sockets``, ``sockets_metadata``, ``send_sync``;
 - ``PromptQueue``: ``put`` of a 6-tuple, ``delete_queue_item``, ``interrupt_if_running``, ``get_history``,
   ``delete_history_item``, ``get_current_queue_volatile``;
 - the name of the thread that runs prompts;
@@ -43,7 +43,7 @@ _QUEUE_METHODS = (
     "delete_history_item",
     "get_current_queue_volatile",
 )
-_SERVER_ATTRIBUTES = ("app", "loop", "number", "routes", "sockets", "sockets_metadata")
+_SERVER_ATTRIBUTES = ("app", "loop", "number", "routes", "send_sync", "sockets", "sockets_metadata")
 # Numbers in ComfyUI's queue count up by one a prompt, so no prompt of one priority gets among those of the next.
 _PRIORITY_STEP = 1_000_000_000
 _PREVIEW_WITH_METADATA = 4
@@ -58,7 +58,7 @@ class Refusal:
         node_id: the node it is about, or None.
         class_type: that node's type, or None.
         input_name: the input it is about, or None.
-        value: what was given there, if ComfyUI says so.
+        value: what was given there, or None.
     """
 
     kind: str
@@ -116,13 +116,15 @@ class ComfyQueue:
         for node_id, found in node_errors.items():
             for finding in found["errors"]:
                 extra = finding.get("extra_info", {})
+                name = extra.get("input_name")
                 refusals.append(
                     Refusal(
                         kind=finding["type"],
                         node_id=node_id,
                         class_type=found["class_type"],
-                        input_name=extra.get("input_name"),
-                        value=extra.get("received_value"),
+                        input_name=name,
+                        # A node's own validation does not say it.
+                        value=extra.get("received_value", graph[node_id]["inputs"].get(name)),
                     )
                 )
         if error is not None and not refusals:
@@ -190,6 +192,14 @@ class ComfyQueue:
             named = (thread for thread in threading.enumerate() if "prompt_worker" in thread.name)
             self._worker = next(named, None)
         return self._worker is not None and self._worker.is_alive()
+
+    def is_connected(self, client_id: str) -> bool:
+        """Whether a web page's web socket is open under this id."""
+        return client_id in self._server.sockets
+
+    def tell(self, client_id: str, event: str, data: dict[str, Any]) -> None:
+        """Send an event to one web page."""
+        self._server.send_sync(event, data, client_id)
 
 
 class _EventTap:

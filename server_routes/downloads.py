@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -15,6 +16,7 @@ from ..catalogue.download import Options, download
 from ..catalogue.errors import Cancelled, DownloadError, ModelError
 from ..catalogue.manifest import Manifest, Model
 from ..catalogue.presence import look
+from ..catalogue.sources import HUB, address_of
 from ..nodes.errors import UserInputError
 
 log = logging.getLogger(__name__)
@@ -52,12 +54,21 @@ class Downloads:
         manifest: what there is to download.
         models_dir: where ComfyUI keeps models.
         folders: name of a model folder -> its directories.
+        changed: called, from any thread, whenever the status has.
     """
 
-    def __init__(self, manifest: Manifest, models_dir: Path, folders: Mapping[str, Sequence[Path]]) -> None:
+    def __init__(
+        self,
+        manifest: Manifest,
+        models_dir: Path,
+        folders: Mapping[str, Sequence[Path]],
+        changed: Callable[[], None],
+    ) -> None:
         self._manifest = manifest
         self._models_dir = models_dir
         self._folders = folders
+        self._changed = changed
+        self._endpoint = (os.environ.get("HF_ENDPOINT") or HUB).rstrip("/")
         self._lock = threading.Lock()
         self._cancel = threading.Event()
         self._status = _Status()
@@ -134,10 +145,12 @@ class Downloads:
             log.exception("Flux Face: models could not be downloaded")
         with self._lock:
             self._status.state, self._status.errors = state, errors
+        self._changed()
 
     def _note(self, file: str, received: int, total: int | None) -> None:
         with self._lock:
             self._status.files[file] = {"received": received, "total": total}
+        self._changed()
 
     def _told(self, error: ModelError) -> dict[str, str]:
         """An error without this machine's paths."""
@@ -152,6 +165,7 @@ class Downloads:
             "state": missing,
             "files": [{"folder": file.folder, "name": file.name, "size": file.size} for file in model.files],
             "download_bytes": model.size,
+            "address": address_of(model.source, self._endpoint),
             "licence": {
                 "key": model.licence, "name": licence.name, "link": licence.link, "commercial": licence.commercial
             },

@@ -68,12 +68,15 @@ def encode_image(
     Raises:
         PictureError: values that are no numbers, which a decoder of too low a precision makes.
     """
-    pixels = _to_bytes(image)
+    values = image.detach().to(device="cpu", dtype=torch.float32).numpy()
+    height, width, _ = values.shape
     xmp = _xmp(seed, verdict)
     name_and_type = f"{stem}.{_EXTENSIONS[output_format]}", f"image/{output_format}"
     if output_format == "png":
-        return Picture(*name_and_type, write_png(pixels, {"XML:com.adobe.xmp": xmp.decode()}))
-    picture = Image.fromarray(pixels)
+        texts = {"XML:com.adobe.xmp": xmp.decode()}
+        png = write_png(height, width, lambda top, bottom: _to_bytes(values[top:bottom]), texts)
+        return Picture(*name_and_type, png)
+    picture = Image.fromarray(_to_bytes(values))
     buffer = io.BytesIO()
     if output_format == "jpeg":
         payload = _JPEG_XMP_HEADER + xmp
@@ -84,11 +87,10 @@ def encode_image(
     return Picture(*name_and_type, buffer.getvalue())
 
 
-def _to_bytes(image: torch.Tensor) -> npt.NDArray[np.uint8]:
+def _to_bytes(values: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
     """In bands that fit into the processor's cache, by NumPy: torch's threads wait for each other on a busy machine."""
-    values = image.detach().to(device="cpu", dtype=torch.float32).numpy()
     pixels = np.empty(values.shape, np.uint8)
-    band = np.empty((_BAND_ROWS, *values.shape[1:]), np.float32)
+    band = np.empty((min(_BAND_ROWS, len(values)), *values.shape[1:]), np.float32)
     for top in range(0, len(values), _BAND_ROWS):
         rows = values[top : top + _BAND_ROWS]
         scaled = np.multiply(rows, 255, out=band[: len(rows)])

@@ -10,15 +10,18 @@ from collections.abc import Callable
 from typing import Any
 
 from aiohttp import web
+from pydantic import ValidationError
 
 from ..nodes.errors import UserInputError
 from .auth import Caller
-from .bodies import Submission, read_submission
+from .bodies import Submission, WatchBody, read_submission
 from .jobs import Job, State
+from .live import Live
 from .request import Defaults
 from .service import JobService
 from .store import JobStore
 from .stream import stream_job
+from .validation import raise_invalid
 
 log = logging.getLogger(__name__)
 
@@ -32,8 +35,9 @@ _PICTURE_TYPES = ("image/png", "image/jpeg", "image/webp")
 class JobHandlers:
     """One method per route. Every job is its sender's own: to other callers it does not exist, but to admins."""
 
-    def __init__(self, service: JobService) -> None:
+    def __init__(self, service: JobService, live: Live) -> None:
         self._service = service
+        self._live = live
 
     async def run(self, request: web.Request, caller: Caller) -> web.Response:
         job = await self._submit(request, caller)
@@ -58,7 +62,13 @@ class JobHandlers:
         return await self._run_and_wait(request, caller, defaults)
 
     async def status(self, request: web.Request, caller: Caller) -> web.Response:
-        return await self._job_response(await self._job(request, caller))
+        """With ``images_as=url`` its pictures are addresses, so that a page can load those that it shows."""
+        if request.query.get("images_as", "url") != "url":
+            raise UserInputError(
+                "value_out_of_range", "images_as", "only addresses can be asked for", "Use url, or leave it out"
+            )
+        addresses = "images_as" in request.query
+        return await self._job_response(await self._job(request, caller), addresses=addresses)
 
     async def stream(self, request: web.Request, caller: Caller) -> web.StreamResponse:
         """Server-sent events to who asks for them; else the next progress in the shape that RunPod's client polls."""
@@ -99,7 +109,23 @@ class JobHandlers:
             JobStore.listing, None if caller.is_admin else caller.name, _states(request), limit, offset
         )
         present = [self._service.jobs.get(record.id) or record for record in records]
-        return web.json_response({"jobs": [job.summary() for job in present]})
+        return web.json_response({"jobs": [self._summary(job) for job in present]})
+
+    def _summary(self, job: Job) -> dict[str, Any]:
+        summary = job.summary()
+        if job.state is State.IN_QUEUE:
+            summary["position"] = self._service.jobs.position(job)
+        return summary
+
+    async def watch(self, request: web.Request, caller: Caller) -> web.Response:
+        """Events of the caller's jobs over a page's web socket; says who the caller is."""
+        submission = await read_submission(request, self._service.settings.limits)
+        try:
+            body = WatchBody.model_validate_json(submission.json)
+        except ValidationError as error:
+            raise_invalid(error, WatchBody)
+        self._live.watch(body.client_id, caller)
+        return web.json_response({"caller": caller.name, "admin": caller.is_admin})
 
     async def purge_queue(self, request: web.Request, caller: Caller) -> web.Response:
         removed = await self._service.purge_queue(None if caller.is_admin else caller.name)
@@ -142,7 +168,7 @@ class JobHandlers:
 
     async def _job(self, request: web.Request, caller: Caller) -> Job:
         job = await self._service.find(request.match_info["id"])
-        if job is None or not (caller.is_admin or job.caller == caller.name):
+        if job is None or not caller.may_see(job.caller):
             raise UserInputError(
                 "job_not_found",
                 "id",
@@ -152,10 +178,14 @@ class JobHandlers:
         return job
 
     async def _job_response(
-        self, job: Job, change: Callable[[dict[str, Any]], dict[str, Any]] = lambda status: status
+        self,
+        job: Job,
+        change: Callable[[dict[str, Any]], dict[str, Any]] = lambda status: status,
+        *,
+        addresses: bool = False,
     ) -> web.Response:
         # Megabytes of base64: writing the JSON here would hold up every other client.
-        text = await self._service.off_loop(lambda: json.dumps(change(job.to_json())))
+        text = await self._service.off_loop(lambda: json.dumps(change(job.to_json(addresses=addresses))))
         return web.json_response(text=text)
 
 
@@ -198,7 +228,7 @@ def _with_single_image(status: dict[str, Any]) -> dict[str, Any]:
 
 
 def _states(request: web.Request) -> list[State]:
-    names = [name for name in request.query.get("state", "").split(",") if name]
+    names = request.query["state"].split(",") if "state" in request.query else []
     known = [state.value for state in State]
     for name in names:
         if name not in known:

@@ -133,12 +133,18 @@ class Job:
         }
         if self.execution_ms is not None:
             summary["executionTime"] = self.execution_ms
+        if self.state is State.IN_PROGRESS and self.progress:
+            summary["progress"] = self.progress
         if self.error is not None and self.state.is_final:
             summary["error"] = self.error
         return summary
 
-    def to_json(self) -> dict[str, Any]:
-        """RunPod's status object. Encodes the pictures: call it off the event loop."""
+    def to_json(self, *, addresses: bool = False) -> dict[str, Any]:
+        """RunPod's status object. Encodes the pictures: call it off the event loop.
+
+        Args:
+            addresses: paths on this server in place of base64, whatever the request asked for.
+        """
         status: dict[str, Any] = {"id": self.id, "status": self.state.value, "delayTime": self.delay_ms}
         if self.execution_ms is not None:
             status["executionTime"] = self.execution_ms
@@ -149,7 +155,11 @@ class Job:
         if self.state is State.COMPLETED:
             gone = self.pictures is None and self.images_as != "none"
             pictures: Pictures = {"images": ()} if gone else self.pictures or {}
-            entries = {name: [self._entry(picture) for picture in group] for name, group in pictures.items()}
+            by_address = addresses or self.images_as == "url"
+            entries = {
+                name: [self._entry(picture, by_address=by_address) for picture in group]
+                for name, group in pictures.items()
+            }
             status["output"] = {**entries, **(self.report or {})}
             if gone:
                 status["error"] = (
@@ -158,11 +168,11 @@ class Job:
                 )
         return status
 
-    def _entry(self, picture: Picture) -> dict[str, str]:
+    def _entry(self, picture: Picture, *, by_address: bool) -> dict[str, str]:
         """A picture in the shape that worker-comfyui returns."""
         if picture.link is not None:
             return {"filename": picture.filename, "type": "s3_url", "data": picture.link}
-        if self.images_as == "url":
+        if by_address:
             return {"filename": picture.filename, "type": "url", "data": f"{BASE}/image/{self.id}/{picture.filename}"}
         return {
             "filename": picture.filename,

@@ -10,20 +10,22 @@ from pydantic import ValidationError
 
 from ..catalogue.manifest import load_manifest
 from ..catalogue.presence import FACE_FOLDERS, OTHER_NAMES
-from ..nodes.errors import UserInputError
 from .auth import Caller
 from .bodies import read_submission
 from .downloads import DownloadBody, Downloads
+from .live import Live
 from .service import JobService
-from .validation import raise_first
+from .validation import raise_invalid
 
 
 class ModelHandlers:
     """One method per route."""
 
-    def __init__(self, service: JobService) -> None:
+    def __init__(self, service: JobService, live: Live) -> None:
         self._service = service
-        self._downloads = Downloads(load_manifest(), Path(folder_paths.models_dir), model_folders())
+        self._live = live
+        self._downloads = Downloads(load_manifest(), Path(folder_paths.models_dir), model_folders(), self._changed)
+        self._loop = service.loop
 
     async def models(self, request: web.Request, caller: Caller) -> web.Response:
         return web.json_response(await self._service.off_loop(self._downloads.listing))
@@ -33,11 +35,7 @@ class ModelHandlers:
         try:
             body = DownloadBody.model_validate_json(submission.json)
         except ValidationError as error:
-            if error.errors()[0]["type"] == "json_invalid":
-                raise UserInputError(
-                    "body_not_json", "body", "the body is not valid JSON", 'Send {"models": [...]}'
-                ) from error
-            raise_first(error, DownloadBody)
+            raise_invalid(error, DownloadBody)
         return web.json_response(
             self._downloads.start(body.models, body.accept_licences, replace=body.replace), status=202
         )
@@ -47,6 +45,10 @@ class ModelHandlers:
 
     async def cancel_download(self, request: web.Request, caller: Caller) -> web.Response:
         return web.json_response(self._downloads.cancel())
+
+    def _changed(self) -> None:
+        """In the download's thread."""
+        self._loop.call_soon_threadsafe(self._live.download_changed, self._downloads.status)
 
 
 def model_folders() -> dict[str, list[Path]]:

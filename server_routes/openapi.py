@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Any
 
+from .auth import TOKEN_HEADER
 from .routing import Access, Parameter, Route
 from .schemas import reference, schemas
 from .settings import Settings
@@ -19,6 +20,7 @@ not know.
 _WITH_TOKENS = (
     "One of the operator's tokens. A job is its sender's own: other tokens do not see it, but an admin's does."
 )
+_IN_OWN_HEADER = "The same token, where a gateway in front keeps Authorization for a key of its own."
 _WITHOUT_TOKENS = "No token is set, so this server takes requests from its own machine only."
 _REFUSALS = {
     400: "The request is wrong: see code and field.",
@@ -73,9 +75,10 @@ def openapi_document(routes: Sequence[Route], settings: Settings, profiles: Coll
     }
     if settings.tokens:
         document["components"]["securitySchemes"] = {
-            "token": {"type": "http", "scheme": "bearer", "description": _WITH_TOKENS}
+            "token": {"type": "http", "scheme": "bearer", "description": _WITH_TOKENS},
+            "header": {"type": "apiKey", "in": "header", "name": TOKEN_HEADER, "description": _IN_OWN_HEADER},
         }
-        document["security"] = [{"token": []}]
+        document["security"] = [{"token": []}, {"header": []}]
     return document
 
 

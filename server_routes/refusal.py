@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from ..catalogue.hints import where_to_get
 from ..nodes.errors import UserInputError
 from ..workflows.profiles import Profile
 from ..workflows.raw_graph import NAME
@@ -25,13 +26,16 @@ _USER_ERROR = f".{UserInputError.__name__}"
 
 def explain_refusals(refusals: Sequence[Refusal], profile: Profile) -> UserInputError:
     """Why the profile's graph cannot be queued: all missing model files, else the first finding."""
-    missing = [f"models/{folder}/{refusal.value}" for refusal in refusals if (folder := _model_folder(refusal))]
+    missing = [(folder, str(refusal.value)) for refusal in refusals if (folder := _model_folder(refusal))]
     if missing:
+        places = {name: where_to_get(name) for _, name in missing}
+        sources = "".join(f". {name}: {place}" for name, place in places.items() if place)
         return UserInputError(
             "model_missing",
             "profile",
-            f"profile {profile.name!r} needs model files that are not there: {', '.join(missing)}",
-            "Put them there, or choose a profile whose models are installed",
+            f"profile {profile.name!r} needs model files that are not there: "
+            f"{', '.join(f'models/{folder}/{name}' for folder, name in missing)}",
+            f"Put them there, or choose a profile whose models are installed{sources}",
         )
     first = refusals[0]
     if first.kind == "missing_node_type":
@@ -52,7 +56,7 @@ def explain_refusals(refusals: Sequence[Refusal], profile: Profile) -> UserInput
 
 
 def _model_folder(refusal: Refusal) -> str | None:
-    if refusal.kind != "value_not_in_list":
+    if refusal.kind not in ("value_not_in_list", "custom_validation_failed"):
         return None
     folders = (folder for pattern, folder in _MODEL_FOLDERS if pattern.fullmatch(refusal.input_name or ""))
     return next(folders, None)

@@ -14,7 +14,7 @@ from typing import Any
 from aiohttp import web
 
 from ..nodes.errors import UserInputError
-from .auth import LOCAL, Caller, authorise
+from .auth import LOCAL, TOKEN_HEADER, Caller, authorise
 from .jobs import BASE
 from .metrics import Metrics
 from .rates import RateLimiter
@@ -29,6 +29,7 @@ STATUS_CODES: Mapping[str, int] = {
     "unauthorised": 401,
     "origin_refused": 403,
     "admin_only": 403,
+    "client_unknown": 404,
     "job_not_found": 404,
     "image_not_found": 404,
     "model_unknown": 404,
@@ -230,7 +231,7 @@ def cross_origin(settings: Settings) -> Callable[..., Awaitable[web.StreamRespon
             response: web.StreamResponse = web.Response(
                 headers={
                     "Access-Control-Allow-Methods": "GET, POST",
-                    "Access-Control-Allow-Headers": "Authorization, Content-Type, Idempotency-Key",
+                    "Access-Control-Allow-Headers": f"Authorization, {TOKEN_HEADER}, Content-Type, Idempotency-Key",
                     "Access-Control-Max-Age": "600",
                 }
             )

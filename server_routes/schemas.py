@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+from .bodies import WatchBody
 from .downloads import DownloadBody
 from .jobs import State
 from .request import MAX_PRIORITY, MAX_SEED, SIDE_STEP, Body
@@ -36,7 +37,8 @@ def schemas(settings: Settings, profiles: Collection[str]) -> dict[str, Any]:
 def _bodies(settings: Settings, profiles: Collection[str]) -> dict[str, Any]:
     limits = settings.limits
     body = Body.model_json_schema(ref_template="#/components/schemas/{model}")
-    found: dict[str, Any] = {**body.pop("$defs"), "Body": body, "DownloadBody": DownloadBody.model_json_schema()}
+    found: dict[str, Any] = {**body.pop("$defs"), "Body": body}
+    found |= {model.__name__: model.model_json_schema() for model in (DownloadBody, WatchBody)}
     for model in found.values():
         del model["description"]  # the docstring: for readers of the code
     sides = {"minimum": limits.min_side, "maximum": limits.max_side, "multipleOf": SIDE_STEP}
@@ -225,6 +227,8 @@ def _jobs() -> dict[str, Any]:
             "created": {**_NUMBER, "description": "Seconds since 1970."},
             "delayTime": _COUNT,
             "passed": {"type": ["integer", "null"], "description": "Pictures that passed QA; null without QA."},
+            "position": {**_COUNT, "description": "Jobs before it, while it waits."},
+            "progress": reference("Progress"),
             "executionTime": execution,
             "error": error,
         },
@@ -242,6 +246,9 @@ def _jobs() -> dict[str, Any]:
             {"status": reference("State"), "stream": _list(_object({"output": reference("Progress")}))}
         ),
         "Jobs": _object({"jobs": _list(summary)}),
+        "Watching": _object(
+            {"caller": {**_TEXT, "description": "Name of your token; local where none is needed."}, "admin": _FLAG}
+        ),
         "Purged": _object({"removed": _COUNT, "status": {"const": "completed"}}),
     }  # fmt: skip
 
@@ -255,6 +262,7 @@ def _models() -> dict[str, Any]:
             "state": {"enum": ["found", "missing", "wrong_size"]},
             "files": _list(_object({"folder": _TEXT, "name": _TEXT, "size": size})),
             "download_bytes": size,
+            "address": {**_TEXT, "description": "Where it is downloaded from."},
             "licence": licence,
             "must_be_accepted": {**_FLAG, "description": "Name the licence's key in accept_licences."},
             "gated": {**_FLAG, "description": "Its publisher wants a token of yours."},

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any, TypeVar
 
 from server import PromptServer
@@ -52,7 +53,8 @@ class JobService:
         self.metrics = Metrics()
         self.queue = ComfyQueue(server, self._on_event)
         self.job_ended: Callable[[], None] = lambda: None
-        self._loop = server.loop
+        self.job_changed: Callable[[Job], None] = lambda _: None
+        self.loop = server.loop
         self._threads = ThreadPoolExecutor(max_workers=2, thread_name_prefix="flux-face")
         self._node_starts: dict[str, tuple[str, float]] = {}
         self._finishing: dict[str, asyncio.Task[None]] = {}
@@ -62,11 +64,11 @@ class JobService:
 
     def start(self) -> None:
         """Begin to watch the jobs; called once, when the event loop runs."""
-        self._watcher = self._loop.create_task(self._watch())
+        self._watcher = self.loop.create_task(self._watch())
 
     async def off_loop(self, function: Callable[..., T], *args: object) -> T:
         """Run something slow in a thread of ours."""
-        result: T = await self._loop.run_in_executor(self._threads, function, *args)
+        result: T = await self.loop.run_in_executor(self._threads, function, *args)
         return result
 
     @contextmanager
@@ -117,7 +119,7 @@ class JobService:
         digest = await self.off_loop(submission.digest)
         task = self._submitting.get((caller, key))
         if task is None:
-            task = self._loop.create_task(self._submit_once(submission, caller, key, digest, defaults))
+            task = self.loop.create_task(self._submit_once(submission, caller, key, digest, defaults))
             self._submitting[caller, key] = task
             task.add_done_callback(lambda _: self._submitting.pop((caller, key)))
         job: Job = await asyncio.shield(task)
@@ -177,7 +179,9 @@ class JobService:
         references = {field: photo_reference(job.id, field) for field in request.photos}
         graph = request.profile.fill({**request.values, **references, "job_id": job.id})
         outputs = request.profile.output_nodes
-        HANDOFF.open(job.id, request.photos, None if self.settings.vault is None else lambda: self._record_start(job))
+        # The run's number is bound now: the event that counts it may come before the worker thread asks.
+        on_start = None if self.settings.vault is None else partial(self._record_start, job.id, job.runs + 1)
+        HANDOFF.open(job.id, request.photos, on_start)
         try:
             refusals = await self.queue.validate(job.id, graph, outputs)
             if refusals:
@@ -188,6 +192,7 @@ class JobService:
             raise
         self.jobs.add(job)
         job.number = self.queue.put(job.id, graph, outputs, priority=job.priority, preview=request.preview)
+        self.job_changed(job)
 
     async def find(self, job_id: str) -> Job | None:
         """The job, from memory or from the job table."""
@@ -253,7 +258,7 @@ class JobService:
         self._mark_started(job)
         if kind == "progress":
             job.progress = {**job.progress, "value": data["value"], "max": data["max"]}
-            job.notify()
+            self._notify(job)
         elif kind == "preview":
             encoded = base64.b64encode(data["image"]).decode("ascii")
             job.preview = f"data:{data['image_type']};base64,{encoded}"
@@ -267,7 +272,7 @@ class JobService:
                 class_type = job.request.profile.graph.get(node, {}).get("class_type", "")
                 attempt = {} if "max_attempts" not in job.request.values else {"attempt": attempt_of(data["node"])}
                 job.progress = {"node": node, "class_type": class_type, **attempt}
-                job.notify()
+                self._notify(job)
 
     def _mark_started(self, job: Job) -> None:
         if job.state is State.IN_QUEUE:
@@ -275,17 +280,21 @@ class JobService:
             job.started = now()
             job.runs += 1
             self.store.send(JobStore.started, job.id, job.started, job.runs)
-            job.notify()
+            self._notify(job)
 
-    def _record_start(self, job: Job) -> None:
+    def _notify(self, job: Job) -> None:
+        job.notify()
+        self.job_changed(job)
+
+    def _record_start(self, job_id: str, run: int) -> None:
         """Put a durable job's start on record before its graph can take the process down.
 
         In ComfyUI's worker thread; the event that comes afterwards may be too late.
         """
         try:
-            self.store.wait(JobStore.started, job.id, now(), job.runs + 1)
+            self.store.wait(JobStore.started, job_id, now(), run)
         except sqlite3.Error:
-            log.exception("Flux Face: the start of job %s is not on record", job.id)
+            log.exception("Flux Face: the start of job %s is not on record", job_id)
 
     def _count_node_time(self, job: Job, node: str | None) -> None:
         when = now()
@@ -297,7 +306,7 @@ class JobService:
 
     def _finish_soon(self, job: Job) -> None:
         if job.id not in self._finishing and not job.ended:
-            self._finishing[job.id] = self._loop.create_task(self._finish(job))
+            self._finishing[job.id] = self.loop.create_task(self._finish(job))
 
     async def _finish(self, job: Job) -> None:
         try:
@@ -368,6 +377,7 @@ class JobService:
         if state in (State.COMPLETED, State.CANCELLED) and job.request is not None:
             job.request = replace(job.request, photos={})  # a retry needs those of the others
         self.jobs.end(job)
+        self.job_changed(job)
         self.metrics.observe(job)
         self._expire()
         if job.webhook is not None:

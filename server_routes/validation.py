@@ -13,6 +13,18 @@ from ..nodes.errors import UserInputError
 _UNNAMED = "input"
 
 
+def raise_invalid(error: ValidationError, root: type[BaseModel]) -> NoReturn:
+    """The same for a body that pydantic has read: it may be no JSON at all.
+
+    Raises:
+        UserInputError: ``body_not_json``; what `raise_first` tells.
+    """
+    if error.errors(include_input=False)[0]["type"] == "json_invalid":
+        fields = ", ".join(f'"{name}": ...' for name, field in root.model_fields.items() if field.is_required())
+        raise UserInputError("body_not_json", "body", "the body is not valid JSON", f"Send {{{fields}}}") from error
+    raise_first(error, root)
+
+
 def raise_first(error: ValidationError, root: type[BaseModel]) -> NoReturn:
     """Tell the first finding.
 

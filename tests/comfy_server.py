@@ -190,11 +190,12 @@ class Comfy:
 
     def images(self, entry: Entry, node_id: str) -> list[NDArray[np.uint8]]:
         """The images that a node of a finished graph has shown or saved, ``[H,W,3]`` RGB."""
-        found = []
-        for reference in entry["outputs"][node_id]["images"]:
-            data = self._request("/view?" + urllib.parse.urlencode(reference))
-            found.append(np.asarray(Image.open(io.BytesIO(data)).convert("RGB")))
-        return found
+        return [self.picture(reference) for reference in entry["outputs"][node_id]["images"]]
+
+    def picture(self, reference: dict[str, str]) -> NDArray[np.uint8]:
+        """An image by its file name, subfolder and type, ``[H,W,3]`` RGB."""
+        data = self._request("/view?" + urllib.parse.urlencode(reference))
+        return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
 
     def _request(self, path: str, body: bytes | None = None) -> bytes:
         request = urllib.request.Request(self.url + path, data=body)

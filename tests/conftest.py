@@ -81,6 +81,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="write the nodes' present inputs and outputs to tests/pack/signatures.json",
     )
     parser.addoption(
+        "--update-locales",
+        action="store_true",
+        help="write the texts of the nodes' schemas, and what follows from labels, to locales/*/nodeDefs.json",
+    )
+    parser.addoption(
         "--update-screenshots",
         action="store_true",
         help="write the documentation's pictures of the web page to docs/images",

@@ -38,6 +38,9 @@ _CARRIERS: Mapping[str, Mapping[str, str]] = {
     "job_id": {OUTPUT_CLASS: "job_id"},
 }
 
+# Nodes that show pictures in the web page, as temporary files, where their input `preview` says so; not if left out.
+_PREVIEWING = frozenset({"FluxFaceSwapFace", "FluxFaceSkinToneQA", "FluxFaceRetry"})
+
 # Fields that most graphs have no place for: only a node with that title carries them.
 _BY_TITLE_ONLY = frozenset({"target_image"})
 
@@ -97,7 +100,7 @@ class Profile:
         return cls(path.stem, MappingProxyType(graph), MappingProxyType(bindings), MappingProxyType(defaults))
 
     def fill(self, values: Mapping[str, Any]) -> Graph:
-        """A copy of the graph with the values put in.
+        """A copy of the graph with the values put in, and without previews: nobody looks, and they would be files.
 
         Raises:
             KeyError: a field that the profile has no place for.
@@ -106,6 +109,9 @@ class Profile:
         for field, value in values.items():
             for at in self.bindings[field]:
                 graph[at.node_id]["inputs"][at.input_name] = value
+        for node in graph.values():
+            if node["class_type"] in _PREVIEWING:
+                node["inputs"].pop("preview", None)
         return graph
 
     def with_default(self, field: str, value: int) -> Profile:

@@ -37,16 +37,22 @@ _ALL = [node.GET_NODE_INFO_V1() for node in (*GGUF_NODES, *JOB_NODES, *FACE_NODE
 INFOS: dict[str, dict[str, Any]] = {info["name"]: info for info in _ALL if not info["dev_only"]}
 SOURCES = pages.sources(ROOT)
 PAGES = {page: source for source, page in SOURCES.items()}
+JAPANESE = "日本語"  # a section of mkdocs.yml's navigation
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
-    """List the nodes' pages in the navigation."""
+    """List the nodes' pages, English and Japanese, in the navigation."""
     assert config.nav is not None
     (nodes,) = (section for section in config.nav if "Nodes" in section)
     nodes["Nodes"] = [
         nodes["Nodes"],
         *({info["display_name"]: f"{pages.NODES}/{name}.md"} for name, info in INFOS.items()),
     ]
+    (japanese,) = (section for section in config.nav if JAPANESE in section)
+    helped = {name: _read(f"{pages.NODE_HELP}/{name}/{pages.JAPANESE}.md") for name in INFOS}
+    japanese[JAPANESE].append(
+        {"ノード": [{pages.title(page): f"{pages.NODES}/{name}.{pages.JAPANESE}.md"} for name, page in helped.items()]}
+    )
     return config
 
 
@@ -67,7 +73,7 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     if source is None:
         return markdown
     markdown = pages.relink(markdown, source, path, ROOT, SOURCES)
-    if source.startswith(pages.NODE_HELP):
+    if source.startswith(pages.NODE_HELP) and Path(source).stem in INFOS:
         markdown = pages.node_page(markdown, INFOS[Path(source).stem])
     if path == "troubleshooting.md":
         markdown = pages.with_errors(markdown, _errors())

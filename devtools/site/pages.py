@@ -15,11 +15,13 @@ from typing import Any
 # Shown under another name than their own; whatever lies in docs/ keeps its name.
 MOVED = {
     "README.md": "index.md",
+    "README.ja.md": "index.ja.md",
     "CHANGELOG.md": "changelog.md",
     "CONTRIBUTING.md": "contributing.md",
     "starter/README.md": "starter.md",
 }
 NODE_HELP, NODES = "web/docs", "nodes"
+JAPANESE = "ja"
 REPOSITORY = "https://github.com/flux-face/flux-face/blob/HEAD"
 
 _LINK = re.compile(r"(\]\()([^)\s]+)(\))")
@@ -54,6 +56,7 @@ def sources(root: Path) -> dict[str, str]:
     found = dict(MOVED)
     for path in sorted((root / NODE_HELP).glob("*.md")):
         found[f"{NODE_HELP}/{path.name}"] = f"{NODES}/{path.name}"
+        found[f"{NODE_HELP}/{path.stem}/{JAPANESE}.md"] = f"{NODES}/{path.stem}.{JAPANESE}.md"
     for path in sorted((root / "docs").rglob("*")):
         if path.is_file():
             found[path.relative_to(root).as_posix()] = path.relative_to(root / "docs").as_posix()
@@ -96,6 +99,11 @@ def relink(markdown: str, source: str, page: str, root: Path, pages: Mapping[str
     return "".join(part if index % 2 else _LINK.sub(replaced, part) for index, part in enumerate(parts))
 
 
+def title(markdown: str) -> str:
+    """A page's title, its first line."""
+    return markdown.partition("\n")[0].removeprefix("# ")
+
+
 def node_page(markdown: str, info: Mapping[str, Any]) -> str:
     """A node's help page with what only its schema knows, below its title.
 
@@ -103,11 +111,11 @@ def node_page(markdown: str, info: Mapping[str, Any]) -> str:
         markdown: its help page.
         info: the node in ``/object_info``.
     """
-    title, _, rest = markdown.partition("\n")
+    heading, _, rest = markdown.partition("\n")
     also = [f"`{alias}`" for alias in info["search_aliases"]]
     facts = f"`{info['name']}`, in *{info['category'].replace('/', ' → ')}*"
     found = f"; also found as {', '.join(also)}" if also else ""
-    return f"{title}\n\n{facts}{found}.\n{rest}"
+    return f"{heading}\n\n{facts}{found}.\n{rest}"
 
 
 def node_index(infos: Mapping[str, Mapping[str, Any]], same: Mapping[str, str]) -> str:
@@ -148,10 +156,9 @@ def node_errors(markdown: str, page: str) -> Iterator[Explained]:
         markdown: the help page.
         page: where it is shown.
     """
-    title = markdown.partition("\n")[0].removeprefix("# ")
     _, _, section = markdown.partition("\n## What can go wrong\n")
     for code, meaning, remedy in _rows(section.partition("\n## ")[0], 3):
-        yield Explained(code, f"[{title}]({page})", meaning, remedy)
+        yield Explained(code, f"[{title(markdown)}]({page})", meaning, remedy)
 
 
 def api_errors(markdown: str) -> Iterator[Explained]:

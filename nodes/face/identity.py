@@ -22,6 +22,7 @@ class Identity:
         photo: float32 ``[H, W, 3]``, RGB 0..1, the best photo; None where only the embedding is known.
         face: the face in `photo`.
         photos: how many photos it was made from.
+        name: what its user calls the person; may be empty.
     """
 
     embedding: FloatArray | None = None
@@ -29,6 +30,7 @@ class Identity:
     photo: Tensor | None = None
     face: Face | None = None
     photos: int = 1
+    name: str = ""
 
 
 def unit(vector: FloatArray) -> FloatArray:

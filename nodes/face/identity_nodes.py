@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import torch
 from comfy_api.latest import io
@@ -31,7 +32,17 @@ class FluxFaceFaceIdentity(io.ComfyNode):
             category="Flux Face/face",
             description="Makes one person of one or several photos. With the onnx engine several photos make the face "
             "steadier than one; the classic engine takes the best of them.",
-            search_aliases=["face model", "build face model", "average face", "blend faces", "embedding"],
+            search_aliases=[
+                "face model",
+                "build face model",
+                "average face",
+                "blend faces",
+                "embedding",
+                "reactor build face model",
+                "mix photos",
+                "人脸模型",
+                "顔モデル",
+            ],
             is_input_list=True,
             inputs=[
                 io.Image.Input("photos", tooltip="Photos of one person: a batch, or a list of pictures of any sizes."),
@@ -66,6 +77,14 @@ class FluxFaceFaceIdentity(io.ComfyNode):
                     advanced=True,
                     tooltip="What to do when a photo shows several people: stop and say so, or take the largest.",
                 ),
+                io.String.Input(
+                    "name",
+                    default="",
+                    optional=True,
+                    advanced=True,
+                    tooltip="What you call this person, for by_hand in Swap Face. Names from Load Face Identity are "
+                    "those of the files.",
+                ),
             ],
             outputs=[
                 Identities.Output("identity", tooltip="For Swap Face, Select Faces and Save Face Identity."),
@@ -82,6 +101,7 @@ class FluxFaceFaceIdentity(io.ComfyNode):
         outlier_limit: list[float],
         several_faces_in_photo: list[SeveralFaces],
         engine: list[FaceEngine] | None = None,
+        name: list[str] | None = None,
     ) -> io.NodeOutput:
         pictures = [picture for batch in photos for picture in batch]
         identity, report = build_identity(
@@ -93,7 +113,8 @@ class FluxFaceFaceIdentity(io.ComfyNode):
             several=several_faces_in_photo[0],
             on_progress=progress(len(pictures)),
         )
-        return io.NodeOutput((identity,), json.dumps(report.to_json()))
+        named = replace(identity, name=name[0].strip() if name else "")
+        return io.NodeOutput((named,), json.dumps(report.to_json()))
 
 
 class FluxFaceCombineIdentities(io.ComfyNode):
@@ -107,7 +128,18 @@ class FluxFaceCombineIdentities(io.ComfyNode):
             category="Flux Face/face",
             description="Puts several people in one list, in this order, so that Swap Face gives each of them a face. "
             "It does not mix them: for one person of several photos use Face Identity.",
-            search_aliases=["several people", "identity list", "multiple faces", "combine identities"],
+            search_aliases=[
+                "several people",
+                "identity list",
+                "multiple faces",
+                "combine identities",
+                "multiple people",
+                "group photo",
+                "多人换脸",
+                "合照",
+                "複数人",
+                "集合写真",
+            ],
             inputs=[
                 Identities.Input(
                     f"identity_{number}",
@@ -146,7 +178,14 @@ class FluxFaceSaveIdentity(io.ComfyNode):
             display_name="Save Face Identity",
             category="Flux Face/face",
             description="Saves an identity in models/flux_face/identities, without its photo unless you ask for it.",
-            search_aliases=["save face model", "export face", "face model"],
+            search_aliases=[
+                "save face model",
+                "export face",
+                "face model",
+                "reactor save face model",
+                "保存人脸模型",
+                "顔モデル保存",
+            ],
             is_output_node=True,
             inputs=[
                 Identities.Input("identity", tooltip="One person, from Face Identity."),
@@ -190,7 +229,14 @@ class FluxFaceLoadIdentity(io.ComfyNode):
             display_name="Load Face Identity",
             category="Flux Face/face",
             description="Loads an identity that Save Face Identity has saved, or a face model of ReActor.",
-            search_aliases=["load face model", "reactor face model", "safetensors", "import face"],
+            search_aliases=[
+                "load face model",
+                "reactor face model",
+                "safetensors",
+                "import face",
+                "加载人脸模型",
+                "顔モデル読み込み",
+            ],
             inputs=[
                 io.Combo.Input(
                     "file",
@@ -212,8 +258,9 @@ class FluxFaceLoadIdentity(io.ComfyNode):
 
     @classmethod
     def execute(cls, file: str) -> io.NodeOutput:
-        identity = load_identity(identity_path(file))
-        return io.NodeOutput((identity,), f"{file}: {_describe(identity)}")
+        path = identity_path(file)
+        identity = load_identity(path)
+        return io.NodeOutput((replace(identity, name=path.stem),), f"{file}: {_describe(identity)}")
 
 
 def _describe(identity: Identity) -> str:

@@ -11,6 +11,7 @@ from typing import TypeVar
 
 import folder_paths
 
+from ...catalogue.hints import where_to_get
 from ..errors import UserInputError
 from .contracts import ModelFile
 from .insightface_pack import MANIFEST, is_pack
@@ -85,5 +86,5 @@ def _missing(kind: str, row: ModelFile) -> UserInputError:
         "model_missing",
         kind,
         f"no {kind} model is there: {row.name} is not in models/{folder} or its subfolders",
-        f"Get it from {row.publisher} (licence: {row.licence}), put it there and restart{without}",
+        f"Get it from {where_to_get(row.name)}, put it there and restart{without}",
     )

@@ -21,12 +21,14 @@ from .identity_nodes import (
 from .model_files import AUTOMATIC, Precision, Runtime, detector_files, load_engine, recogniser_files, swapper_files
 from .option_nodes import FluxFaceFaceMask, FluxFaceSwapOptions
 from .overlay import box_masks, draw_faces
+from .picker import selection_view
+from .picker_ui import FACES, saved, with_pictures
 from .progress import progress
 from .runtime.session import Device
-from .select import ORDERS, Order, SelectionRule, check_faces, numbers_of, select_faces
+from .select import ORDERS, Order, SelectionRule, check_faces, select_faces, standings
 from .swap import three_channels
 from .swap_nodes import FluxFaceFaceSimilarity, FluxFaceSwapFace
-from .types import FaceSet
+from .types import FaceSet, numbers_of
 
 
 class FluxFaceLoadFaceEngine(io.ComfyNode):
@@ -40,7 +42,21 @@ class FluxFaceLoadFaceEngine(io.ComfyNode):
             category="Flux Face/face",
             description="Chooses what finds and swaps faces. classic needs no model and has no licence limits; onnx "
             "runs the usual face-swap models, which you provide, through onnxruntime or PyTorch.",
-            search_aliases=["insightface", "inswapper", "reactor", "face analysis", "buffalo_l", "hyperswap"],
+            search_aliases=[
+                "insightface",
+                "inswapper",
+                "reactor",
+                "face analysis",
+                "buffalo_l",
+                "hyperswap",
+                "antelopev2",
+                "arcface",
+                "face swap model",
+                "load insightface",
+                "换脸模型",
+                "人脸引擎",
+                "顔交換モデル",
+            ],
             inputs=[
                 io.Combo.Input(
                     "engine",
@@ -137,7 +153,20 @@ class FluxFaceDetectFaces(io.ComfyNode):
             display_name="Detect Faces",
             category="Flux Face/face",
             description="Finds faces and their landmarks, the largest first, and draws numbered boxes.",
-            search_aliases=["face detection", "bounding box", "landmarks", "analyze faces"],
+            search_aliases=[
+                "face detection",
+                "bounding box",
+                "landmarks",
+                "analyze faces",
+                "face detector",
+                "face recognition",
+                "scrfd",
+                "retinaface",
+                "人脸检测",
+                "人脸识别",
+                "顔検出",
+                "顔認識",
+            ],
             has_intermediate_output=True,
             inputs=[
                 io.Image.Input("images", tooltip="The images to search."),
@@ -172,12 +201,25 @@ class FluxFaceSelectFaces(io.ComfyNode):
             category="Flux Face/face",
             description="Keeps the faces that meet every rule, in the order you choose: by number, place, size, score, "
             "age, sex, or likeness to a person.",
-            search_aliases=["filter faces", "face index", "gender", "age", "faces order", "reference face"],
+            search_aliases=[
+                "filter faces",
+                "face index",
+                "gender",
+                "age",
+                "faces order",
+                "reference face",
+                "face picker",
+                "choose face",
+                "which face",
+                "多人",
+                "挑选人脸",
+                "顔選択",
+            ],
             has_intermediate_output=True,
             inputs=[
                 Faces.Input("faces", tooltip="The faces, from Detect Faces."),
                 io.Image.Input(
-                    "images", optional=True, tooltip="The images they are in, to see the chosen faces on this node."
+                    "images", optional=True, tooltip="The images they are in, to click on the faces on this node."
                 ),
                 Identities.Input(
                     "identity",
@@ -187,7 +229,8 @@ class FluxFaceSelectFaces(io.ComfyNode):
                 io.String.Input(
                     "numbers",
                     default="",
-                    tooltip="The numbers that Detect Faces draws, such as 1,3-4. Empty for all.",
+                    tooltip="The numbers that Detect Faces draws, such as 1,3-4. Empty for all, none for none. A list "
+                    "for each image: 1,3; 2; none. Clicking on faces below writes it.",
                 ),
                 io.Combo.Input(
                     "order",
@@ -296,14 +339,22 @@ class FluxFaceSelectFaces(io.ComfyNode):
             at_most=at_most,
         )
         chosen = select_faces(faces, rule)
-        kept = numbers_of(chosen, faces)
-        report = [{"faces": len(found), "chosen": places} for found, places in zip(faces.faces, kept, strict=True)]
-        preview = None
+        report = [
+            {"faces": len(found), "chosen": numbers_of(kept)}
+            for found, kept in zip(faces.faces, chosen.faces, strict=True)
+        ]
+        pictures = None
         if images is not None:
             check_faces(images, faces)
-            preview = ui.PreviewImage(draw_faces(images, chosen, kept), cls=cls)
+            pictures = saved(three_channels(images), cls)
+        views = selection_view(faces, chosen, standings(faces, chosen, rule), identity)
         return io.NodeOutput(
-            chosen, box_masks(chosen), _boxes(chosen), _count(chosen), json.dumps({"images": report}), ui=preview
+            chosen,
+            box_masks(chosen),
+            _boxes(chosen),
+            _count(chosen),
+            json.dumps({"images": report}),
+            ui={FACES: with_pictures(views, pictures)},
         )
 
 

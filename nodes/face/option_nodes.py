@@ -51,7 +51,23 @@ class FluxFaceSwapOptions(io.ComfyNode):
             category="Flux Face/face",
             description="Masks, resolution, restoration and colour of a swap with the onnx engine. Everything left as "
             "it is equals Swap Face without options.",
-            search_aliases=["face mask", "occlusion", "pixel boost", "gfpgan", "codeformer", "face restore", "xseg"],
+            search_aliases=[
+                "face mask",
+                "occlusion",
+                "pixel boost",
+                "gfpgan",
+                "codeformer",
+                "face restore",
+                "xseg",
+                "face boost",
+                "face enhancer",
+                "restore face",
+                "reactor options",
+                "人脸修复",
+                "高清修复",
+                "顔補正",
+                "顔復元",
+            ],
             inputs=[
                 io.Boolean.Input(
                     "box", default=True, tooltip="Replace inside a soft square round the face. Off: no such limit."
@@ -198,7 +214,17 @@ class FluxFaceFaceMask(io.ComfyNode):
             category="Flux Face/face",
             description="A mask of the faces, made as Swap Face with the onnx engine makes its own, for inpainting and "
             "compositing.",
-            search_aliases=["inpaint face", "segment face", "face parsing", "mask"],
+            search_aliases=[
+                "inpaint face",
+                "segment face",
+                "face parsing",
+                "mask",
+                "face segmentation",
+                "bisenet",
+                "人脸分割",
+                "脸部遮罩",
+                "顔マスク",
+            ],
             inputs=[
                 io.Image.Input("images", tooltip="The images with the faces."),
                 Faces.Input("faces", tooltip="The faces to mask, from Detect Faces or Select Faces."),

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from .types import Face, FaceSet
+from .types import Face, FaceSet, numbers_of
 
 _COLOURS = ("#ffcc00", "#00d0ff", "#ff5fa2", "#7dff6a", "#c08bff", "#ff8a3c")
 
 
-def draw_faces(images: Tensor, faces: FaceSet, numbers: Sequence[Sequence[int]] | None = None) -> Tensor:
-    """``[B, H, W, 3]`` with every face boxed and numbered: by `numbers`, per image, or from 1 in their order."""
-    numbers = numbers or [range(1, len(found) + 1) for found in faces.faces]
+def draw_faces(images: Tensor, faces: FaceSet) -> Tensor:
+    """``[B, H, W, 3]`` with every face boxed and numbered."""
     return torch.stack(
         [
-            _draw(image, dict(zip(labels, found, strict=True)))
-            for image, found, labels in zip(images, faces.faces, numbers, strict=True)
+            _draw(image, dict(zip(numbers_of(found), found, strict=True)))
+            for image, found in zip(images, faces.faces, strict=True)
         ]
     )
 

@@ -13,8 +13,9 @@ from torch import Tensor
 
 from ..errors import UserInputError
 from .identity import Identity, cosine
+from .notation import is_none, lists_per_image
 from .recogniser import space_of
-from .types import Face, FaceSet, Sex
+from .types import Face, FaceSet, Sex, numbers_of
 
 Order = Literal[
     "largest",
@@ -31,6 +32,8 @@ Order = Literal[
 ]
 ORDERS: tuple[Order, ...] = get_args(Order)
 
+_Ranges = list[tuple[int, int]]
+
 _NUMBERS = re.compile(r"(\d{1,6})(?:\s*-\s*(\d{1,6}))?")
 
 
@@ -39,8 +42,8 @@ class SelectionRule:
     """Which faces of each image are meant, and in which order; a face must meet all of it.
 
     Attributes:
-        numbers: such as ``1,3-4``: the faces' places in their image, counted from 1 as the overlay numbers them;
-            empty for all.
+        numbers: such as ``1,3-4``: the faces' numbers in their image, as the overlay draws them; empty for all,
+            ``none`` for none; with ``;`` between them a list for each image.
         sex: None for either.
         min_age, max_age: in years, both included.
         min_size: least width and height of the box in pixels.
@@ -66,21 +69,52 @@ class SelectionRule:
 
 
 def select_faces(faces: FaceSet, rule: SelectionRule) -> FaceSet:
-    """The faces that meet the rule, in its order; an image may be left with none.
+    """The faces that meet the rule, in its order and with the numbers they had; an image may be left with none.
 
     Raises:
         UserInputError: ``selection_rule`` for a rule that cannot be meant, ``attributes_missing`` and
             ``embedding_missing`` where the faces lack what it asks about, ``identity_incomplete`` where a person does.
     """
     _check(faces, rule)
-    wanted = _parsed(rule.numbers)
+    wanted = _parsed(rule.numbers, len(faces.faces))
     key = _keys(faces, rule)[rule.order]
     chosen = []
-    for found in faces.faces:
-        kept = [face for number, face in enumerate(found, 1) if _numbered(number, wanted) and _meets(face, faces, rule)]
+    for found, ranges in zip(faces.faces, wanted, strict=True):
+        kept = [
+            replace(face, number=number)
+            for face, number in zip(found, numbers_of(found), strict=True)
+            if _numbered(number, ranges) and _meets(face, faces, rule)
+        ]
         kept.sort(key=key)
         chosen.append(tuple(kept[: rule.at_most or None]))
     return replace(faces, faces=tuple(chosen))
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How one face does under a rule.
+
+    Attributes:
+        fits: whether nothing but `numbers` keeps it from being chosen.
+        person: place, from 0, of the one of the rule's people that it is most like; None where the rule has none.
+        similarity: to that person, -1..1.
+    """
+
+    fits: bool
+    person: int | None = None
+    similarity: float | None = None
+
+
+def standings(faces: FaceSet, chosen: FaceSet, rule: SelectionRule) -> list[list[Standing]]:
+    """How every face does under the rule by which ``select_faces`` has chosen."""
+    wanted = _parsed(rule.numbers, len(faces.faces))
+    return [
+        [
+            _standing(face, faces, rule, left_out=_numbered(number, ranges) and number not in numbers_of(kept))
+            for face, number in zip(found, numbers_of(found), strict=True)
+        ]
+        for found, kept, ranges in zip(faces.faces, chosen.faces, wanted, strict=True)
+    ]
 
 
 def check_faces(images: Tensor, faces: FaceSet) -> None:
@@ -100,18 +134,15 @@ def check_faces(images: Tensor, faces: FaceSet) -> None:
         )
 
 
-def numbers_of(chosen: FaceSet, faces: FaceSet) -> list[list[int]]:
-    """Per image the places, from 1, that chosen faces have in the set they were chosen from."""
-    return [
-        [next(n for n, face in enumerate(all_, 1) if face is item) for item in kept]
-        for kept, all_ in zip(chosen.faces, faces.faces, strict=True)
-    ]
+def _parsed(numbers: str, count: int) -> list[_Ranges | None]:
+    """For each image first and last of every range; None for all faces."""
+    lists = lists_per_image(numbers, count, "selection_rule", "numbers")
+    return [(([] if is_none(entries) else _ranges(entries)) if entries else None) for entries in lists]
 
 
-def _parsed(numbers: str) -> list[tuple[int, int]]:
-    """First and last of every range."""
+def _ranges(entries: list[str]) -> _Ranges:
     ranges = []
-    for part in filter(None, (part.strip() for part in numbers.split(","))):
+    for part in entries:
         match = _NUMBERS.fullmatch(part)
         if match is None:
             raise _bad_rule("numbers", f"{part!r} is no number of a face", "Write numbers and ranges, such as 1,3-4")
@@ -123,8 +154,17 @@ def _parsed(numbers: str) -> list[tuple[int, int]]:
     return ranges
 
 
-def _numbered(number: int, wanted: list[tuple[int, int]]) -> bool:
-    return not wanted or any(first <= number <= last for first, last in wanted)
+def _numbered(number: int, wanted: _Ranges | None) -> bool:
+    return wanted is None or any(first <= number <= last for first, last in wanted)
+
+
+def _standing(face: Face, faces: FaceSet, rule: SelectionRule, *, left_out: bool) -> Standing:
+    fits = not left_out and _meets(face, faces, rule)
+    if not rule.people:
+        return Standing(fits)
+    alike = _likenesses(face, rule.people)
+    person = int(np.argmax(alike))
+    return Standing(fits, person, alike[person])
 
 
 def _meets(face: Face, faces: FaceSet, rule: SelectionRule) -> bool:
@@ -173,8 +213,12 @@ def _age(face: Face) -> float:
 
 def _likeness(face: Face, people: tuple[Identity, ...]) -> float:
     """To the person that the face is most like."""
+    return max(_likenesses(face, people))
+
+
+def _likenesses(face: Face, people: tuple[Identity, ...]) -> list[float]:
     assert face.embedding is not None, "checked in _check"
-    return max(cosine(face.embedding, np.asarray(person.embedding)) for person in people)
+    return [cosine(face.embedding, np.asarray(person.embedding)) for person in people]
 
 
 def _limits_age(rule: SelectionRule) -> bool:

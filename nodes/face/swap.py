@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..errors import UserInputError
 from .align import paste
-from .assign import Assignment, Pair, most_alike, pairs_of
+from .assign import Assignment, ByHand, Pair, most_alike, pairs_by_hand, pairs_of
 from .engines import FaceEngine, Placement, SwapSettings, no_progress
 from .identity import Identity, cosine
 from .recogniser import space_of
@@ -88,6 +88,7 @@ def swap_faces(
     target: Target = "largest",
     assignment: Assignment = "first",
     lowest_similarity: float = -1.0,
+    by_hand: Sequence[ByHand] | None = None,
     settings: SwapSettings | None = None,
     on_progress: Callable[[], None] = no_progress,
 ) -> SwapResult:
@@ -107,6 +108,7 @@ def swap_faces(
             faces stay; ``similarity`` pairs an image's faces and the identities one to one, so that the sum of their
             similarities is largest.
         lowest_similarity: with ``similarity``, pairs that are less alike stay as they are.
+        by_hand: for each image who goes on which face, instead of `target` and `assignment`.
         settings: how the faces are put in.
         on_progress: called before each image's detection and each face's drawing; interrupts by raising.
 
@@ -132,10 +134,13 @@ def swap_faces(
         clock = _Clock()
         found = engine.detect(rgb, on_progress) if faces is None else replace(faces, faces=faces.faces[part])
         detecting = clock.lap()
-        chosen = [own[:1] if faces is None and target == "largest" else own for own in found.faces]
-        pairs = pairs_of(chosen, identities, assignment)
+        if by_hand is None:
+            chosen = [own[:1] if faces is None and target == "largest" else own for own in found.faces]
+            pairs = pairs_of(chosen, identities, assignment)
+        else:
+            pairs = pairs_by_hand(found.faces, identities, by_hand[part])
         before = _similarities(engine, rgb, pairs, found.recogniser if faces is None else "")
-        if assignment == "similarity":
+        if assignment == "similarity" and by_hand is None:
             kept = most_alike(pairs, before, lowest_similarity)
             pairs, before = [pairs[place] for place in kept], [before[place] for place in kept]
         comparing = clock.lap()

@@ -7,13 +7,15 @@ from dataclasses import replace
 
 import comfy.model_management
 import torch
-from comfy_api.latest import io, ui
+from comfy_api.latest import io
 
 from ..errors import UserInputError
 from ..sockets import Engine, Faces, Identities, SwapOptions
-from .assign import Assignment
+from .assign import Assignment, parse_by_hand
 from .engines import FaceEngine, Placement, SwapSettings, classic_engine
 from .identity import Identity
+from .picker import swap_view
+from .picker_ui import FACES, PEOPLE, people_view, saved, with_pictures
 from .progress import progress
 from .swap import SeveralFaces, Target, photo_identity, swap_faces, three_channels
 from .types import FaceSet
@@ -31,7 +33,24 @@ class FluxFaceSwapFace(io.ComfyNode):
             description="Puts the face of a photo or an identity on the faces of the images. Outside the swapped faces "
             "every pixel stays exactly as it was. An image without a face passes through unchanged, and the report "
             "says so.",
-            search_aliases=["faceswap", "face swap", "reactor", "roop", "inswapper", "deepfake"],
+            search_aliases=[
+                "faceswap",
+                "face swap",
+                "reactor",
+                "roop",
+                "inswapper",
+                "deepfake",
+                "deep fake",
+                "facefusion",
+                "replace face",
+                "换脸",
+                "ai换脸",
+                "人脸替换",
+                "顔交換",
+                "顔入れ替え",
+                "フェイススワップ",
+                "ディープフェイク",
+            ],
             has_intermediate_output=True,
             inputs=[
                 io.Image.Input("images", tooltip="The images whose faces are replaced."),
@@ -112,6 +131,15 @@ class FluxFaceSwapFace(io.ComfyNode):
                     advanced=True,
                     tooltip="Show every image before and after on this node. Over the API, left out means off.",
                 ),
+                io.String.Input(
+                    "by_hand",
+                    default="",
+                    optional=True,
+                    advanced=True,
+                    tooltip="Who goes on which face, instead of target and assignment: 1:2, 3:Anna puts the second "
+                    "person on face 1 and Anna on face 3; none for nobody. A list for each image: 1:1; 2:1. Clicking "
+                    "on faces below writes it.",
+                ),
             ],
             outputs=[
                 io.Image.Output("images", tooltip="The images with the new faces."),
@@ -140,26 +168,31 @@ class FluxFaceSwapFace(io.ComfyNode):
         lowest_similarity: float = -1.0,
         # A graph from elsewhere than the web page names what it wants, and no picture is written behind its back.
         preview: bool = False,
+        by_hand: str = "",
     ) -> io.NodeOutput:
         chosen = engine or classic_engine()
         comfy.model_management.throw_exception_if_processing_interrupted()
+        people = _people(chosen, photo, identity, several_faces_in_photo)
         result = swap_faces(
             chosen,
             images,
-            _people(chosen, photo, identity, several_faces_in_photo),
+            people,
             faces=faces,
             target=target,
             assignment=assignment,
             lowest_similarity=lowest_similarity,
+            by_hand=parse_by_hand(by_hand, people, len(images)),
             settings=replace(options or SwapSettings(), colour_match=colour_match, blend=blend),
             # One step for an image's detection and one for its usual single face.
             on_progress=progress(2 * len(images)),
         )
-        pairs = None
+        shown = None
         if preview:
             both = torch.stack([three_channels(images.float().cpu()), three_channels(result.images)], dim=1)
-            pairs = ui.PreviewImage(both.flatten(0, 1), cls=cls)
-        return io.NodeOutput(result.images, result.faces, result.mask, json.dumps(result.to_json()), ui=pairs)
+            pictures = saved(both.flatten(0, 1), cls)
+            faces_shown = with_pictures(swap_view(result.faces, result.report), pictures[::2])
+            shown = {"images": pictures, FACES: faces_shown, PEOPLE: people_view(people, cls)}
+        return io.NodeOutput(result.images, result.faces, result.mask, json.dumps(result.to_json()), ui=shown)
 
 
 class FluxFaceFaceSimilarity(io.ComfyNode):
@@ -174,7 +207,19 @@ class FluxFaceFaceSimilarity(io.ComfyNode):
             description="How alike the largest face of each image and a person are. With the onnx engine the cosine of "
             "their embeddings; with the classic engine the correlation of the aligned pixels, which tells the same "
             "photograph from another but is no proof of identity.",
-            search_aliases=["face distance", "compare faces", "cosine", "face analysis"],
+            search_aliases=[
+                "face distance",
+                "compare faces",
+                "cosine",
+                "face analysis",
+                "face verification",
+                "same person",
+                "arcface",
+                "人脸比对",
+                "相似度",
+                "顔照合",
+                "類似度",
+            ],
             inputs=[
                 io.Image.Input("images", tooltip="The images to compare."),
                 io.Image.Input(

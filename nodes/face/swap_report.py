@@ -33,7 +33,7 @@ class ImageReport:
 
     Attributes:
         faces: how many faces it has.
-        numbers: which of them were replaced, counted from 1, in the order of pasting.
+        numbers: of those that were replaced, as Detect Faces draws them, in the order of pasting.
         identities: whom each of these became, counted from 1 in the order in which the people were given.
         similarity_before, similarity: of each of these to that person, before and after, -1..1.
         milliseconds: the time it took.

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from ...catalogue.hints import where_to_get
 from ..errors import UserInputError
 from .align import Matrix, crop_face, similarity_matrix
 from .contracts import CONVERTERS, Converted, Photo, Projected, SwapperContract, Unit
@@ -175,7 +176,7 @@ def _no_converter(contract: SwapperContract, form: Converted) -> UserInputError:
         "model_missing",
         "swapper",
         f"{contract.name} needs the embedding converter {row.name}, which is not there",
-        f"Get it from {row.publisher} (licence: {row.licence}) and put it beside {contract.name}",
+        f"Get it from {where_to_get(row.name)} and put it beside {contract.name}",
     )
 
 

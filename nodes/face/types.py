@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -25,6 +26,8 @@ class Face:
         embedding: float32 ``[512]``, the recogniser's output before normalisation; None where no recogniser ran.
         sex, age: what the attribute model reads in the face, age in years; None where none ran.
         contour: float32 ``[106, 2]``, xy in pixels, insightface's 106 points; None where no such model ran.
+        number: its place, from 1, among all faces of its image, which it keeps when it is chosen from them; None where
+            nobody has chosen yet.
     """
 
     box: tuple[float, float, float, float]
@@ -34,6 +37,7 @@ class Face:
     sex: Sex | None = None
     age: float | None = None
     contour: FloatArray | None = None
+    number: int | None = None
 
     @property
     def width(self) -> float:
@@ -63,3 +67,8 @@ class FaceSet:
     width: int
     engine: str
     recogniser: str = ""
+
+
+def numbers_of(found: Sequence[Face]) -> list[int]:
+    """The numbers of an image's faces, as *Detect Faces* draws them."""
+    return [place if face.number is None else face.number for place, face in enumerate(found, 1)]

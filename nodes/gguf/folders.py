@@ -6,6 +6,7 @@ from pathlib import Path
 
 import folder_paths
 
+from ...catalogue.hints import where_to_get
 from ..errors import UserInputError
 
 UNET_FOLDER = "unet_gguf"
@@ -68,4 +69,6 @@ def _path(name: str, field: str, folders: tuple[str, ...]) -> Path:
         if found is not None:
             return Path(found)
     places = ", ".join(str(path) for path in folder_paths.get_folder_paths(folders[0]))
-    raise UserInputError("model_missing", field, f"there is no file {name!r}", f"Put it into one of: {places}")
+    found_at = where_to_get(name)
+    source = f"Get it from {found_at}. " if found_at else ""
+    raise UserInputError("model_missing", field, f"there is no file {name!r}", f"{source}Put it into one of: {places}")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import comfy.sd
@@ -12,6 +14,7 @@ import nodes as comfy_nodes
 import torch
 from comfy_api.latest import io
 
+from ..errors import UserInputError
 from . import folders
 from .architectures import architecture
 from .container import Container
@@ -59,6 +62,15 @@ def _clip_types(core_loader: str) -> list[str]:
     return list(comfy_nodes.NODE_CLASS_MAPPINGS[core_loader].INPUT_TYPES()["required"]["type"][0])
 
 
+def _is_there(find: Callable[[], Path]) -> bool | str:
+    """Validation of a file's name, which says where to get a missing file; ComfyUI only says that it is not listed."""
+    try:
+        find()
+    except UserInputError as error:
+        return str(error)
+    return True
+
+
 def _load_clip(names: dict[str, str], type_name: str, device: str, dequant_dtype: str) -> io.NodeOutput:
     paths = tuple(folders.clip_path(name, field) for field, name in names.items())
     embeddings = folder_paths.get_folder_paths("embeddings")
@@ -84,7 +96,17 @@ class UnetLoader(io.ComfyNode):
             category=CATEGORY,
             description="Loads Flux and other diffusion models from GGUF files. Weights stay packed in memory; LoRAs "
             "go on with the ordinary LoRA loaders.",
-            search_aliases=["unet loader gguf", "flux gguf", "quantized model", "load checkpoint gguf"],
+            search_aliases=[
+                "unet loader gguf",
+                "flux gguf",
+                "quantized model",
+                "load checkpoint gguf",
+                "gguf loader",
+                "city96",
+                "量化模型",
+                "gguf加载器",
+                "量子化モデル",
+            ],
             inputs=[
                 io.Combo.Input(
                     "unet_name",
@@ -108,6 +130,10 @@ class UnetLoader(io.ComfyNode):
         )
 
     @classmethod
+    def validate_inputs(cls, unet_name: str) -> bool | str:
+        return _is_there(lambda: folders.unet_path(unet_name))
+
+    @classmethod
     def execute(
         cls, unet_name: str, device: str = "default", dequant_dtype: str = "default", residency: str = "auto"
     ) -> io.NodeOutput:
@@ -125,7 +151,14 @@ class CLIPLoader(io.ComfyNode):
             display_name="Load CLIP (GGUF)",
             category=CATEGORY,
             description="Loads one text encoder from a GGUF or safetensors file.",
-            search_aliases=["clip loader gguf", "t5 gguf", "text encoder gguf"],
+            search_aliases=[
+                "clip loader gguf",
+                "t5 gguf",
+                "text encoder gguf",
+                "city96",
+                "文本编码器",
+                "テキストエンコーダー",
+            ],
             inputs=[
                 _clip_input("clip_name", "The text encoder"),
                 io.Combo.Input(
@@ -136,6 +169,10 @@ class CLIPLoader(io.ComfyNode):
             ],
             outputs=[io.Clip.Output(tooltip="The text encoder, for CLIP Text Encode and LoRA loaders.")],
         )
+
+    @classmethod
+    def validate_inputs(cls, clip_name: str) -> bool | str:
+        return _is_there(lambda: folders.clip_path(clip_name, "clip_name"))
 
     @classmethod
     def execute(
@@ -158,7 +195,15 @@ class DualCLIPLoader(io.ComfyNode):
             display_name="Load Two CLIPs (GGUF)",
             category=CATEGORY,
             description="Loads two text encoders, each from a GGUF or safetensors file. Flux: CLIP-L and T5-XXL.",
-            search_aliases=["dual clip loader gguf", "flux clip", "t5 gguf", "text encoders gguf"],
+            search_aliases=[
+                "dual clip loader gguf",
+                "flux clip",
+                "t5 gguf",
+                "text encoders gguf",
+                "city96",
+                "双clip加载器",
+                "デュアルclip",
+            ],
             inputs=[
                 _clip_input("clip_name1", "The first text encoder (Flux: CLIP-L)"),
                 _clip_input("clip_name2", "The second text encoder (Flux: T5-XXL)"),
@@ -193,7 +238,14 @@ class TripleCLIPLoader(io.ComfyNode):
             display_name="Load Three CLIPs (GGUF)",
             category=CATEGORY,
             description="Loads the three text encoders of Stable Diffusion 3, each from a GGUF or safetensors file.",
-            search_aliases=["triple clip loader gguf", "sd3 clip", "t5 gguf"],
+            search_aliases=[
+                "triple clip loader gguf",
+                "sd3 clip",
+                "t5 gguf",
+                "city96",
+                "三重clip加载器",
+                "トリプルclip",
+            ],
             inputs=[
                 _clip_input("clip_name1", "One of CLIP-L, CLIP-G and T5-XXL"),
                 _clip_input("clip_name2", "One of CLIP-L, CLIP-G and T5-XXL"),
@@ -225,7 +277,7 @@ class GGUFInfo(io.ComfyNode):
             display_name="GGUF File Info",
             category=CATEGORY,
             description="Says what a GGUF file holds, from its header alone: nothing is loaded.",
-            search_aliases=["inspect gguf", "gguf metadata", "quantization type"],
+            search_aliases=["inspect gguf", "gguf metadata", "quantization type", "gguf信息", "gguf情報"],
             is_output_node=True,
             inputs=[
                 io.Combo.Input(
@@ -241,6 +293,10 @@ class GGUFInfo(io.ComfyNode):
                 io.String.Output("report", tooltip="All of this and the count of tensors of each type, as text."),
             ],
         )
+
+    @classmethod
+    def validate_inputs(cls, file_name: str) -> bool | str:
+        return _is_there(lambda: folders.gguf_path(file_name, "file_name"))
 
     @classmethod
     def execute(cls, file_name: str) -> io.NodeOutput:

@@ -34,7 +34,17 @@ class FluxFaceLoadPhoto(io.ComfyNode):
             category="Flux Face/job",
             description="Loads the photo whose face is swapped in: turned upright by its EXIF data, "
             "transparency flattened on mid grey. PNG, JPEG or WebP.",
-            search_aliases=["load image", "face photo", "reference face", "user photo"],
+            search_aliases=[
+                "load image",
+                "face photo",
+                "reference face",
+                "user photo",
+                "source face",
+                "upload photo",
+                "人脸照片",
+                "上传照片",
+                "顔写真",
+            ],
             inputs=[
                 io.Combo.Input(
                     "photo",
@@ -113,14 +123,24 @@ class FluxFaceJobOutput(io.ComfyNode):
             display_name="Job Output",
             category="Flux Face/job",
             description="The end of a Flux Face graph. Run from the HTTP API it hands the pictures and reports back in "
-            "memory, without writing a file; run from the web UI it previews the pictures.",
-            search_aliases=["api output", "return image", "preview image"],
+            "memory, without writing a file; run from the web UI it previews the pictures, before and after the swap "
+            "where generated is connected.",
+            search_aliases=[
+                "api output",
+                "return image",
+                "preview image",
+                "runpod",
+                "serverless",
+                "api输出",
+                "api出力",
+            ],
             inputs=[
                 io.Image.Input("images", tooltip="The finished pictures."),
                 io.Image.Input(
                     "generated",
                     optional=True,
-                    tooltip="The pictures before the swap; returned when the request asks for them.",
+                    tooltip="The pictures before the swap: returned when the request asks for them, compared with the "
+                    "others in the web UI.",
                 ),
                 Verdicts.Input("verdicts", optional=True, tooltip="The skin-tone verdicts, one per picture."),
                 io.String.Input(
@@ -156,7 +176,7 @@ class FluxFaceJobOutput(io.ComfyNode):
         swap_report: str | None = None,
     ) -> io.NodeOutput:
         if not job_id:
-            return io.NodeOutput(ui=ui.PreviewImage(images, cls=cls))
+            return io.NodeOutput(ui=_preview(cls, images, generated))
         if verdicts is not None and len(verdicts) != len(images):
             raise UserInputError(
                 "verdict_count",
@@ -175,6 +195,16 @@ class FluxFaceJobOutput(io.ComfyNode):
             ),
         )
         return io.NodeOutput()
+
+
+def _preview(
+    cls: type[io.ComfyNode], images: torch.Tensor, generated: torch.Tensor | None
+) -> dict[str, list[ui.SavedResult]]:
+    """Pictures for the web page; before and after under the names that ComfyUI's own Compare Images gives them."""
+    after: list[ui.SavedResult] = ui.PreviewImage(images, cls=cls).as_dict()["images"]
+    if generated is None:
+        return {"images": after}
+    return {"a_images": ui.PreviewImage(generated, cls=cls).as_dict()["images"], "b_images": after}
 
 
 NODES: tuple[type[io.ComfyNode], ...] = (FluxFaceLoadPhoto, FluxFaceRequestImage, FluxFaceJobOutput)

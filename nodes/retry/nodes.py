@@ -17,20 +17,24 @@ import torch
 from comfy_api.latest import io
 from comfy_execution.graph import DynamicPrompt
 from comfy_execution.graph_utils import GraphBuilder
-from server import PromptServer
+from comfy_execution.utils import get_executing_context
 
 from ..skin.verdict import Verdict
 from ..sockets import Verdicts
 from .latents import Latent, noise_slots, select_latents
 from .plan import COPY, LATENTS, MAX_SEED, STEP, plan_retry
 from .state import RetryState, first_state, merge, read_swap_report, report
+from .strip import AttemptStrip
 
 CATEGORY = "Flux Face/quality"
 
+# Nodes that show pictures where their input `preview` says so.
+_PREVIEWING = frozenset({"FluxFaceSwapFace", "FluxFaceSkinToneQA"})
 # Inputs of the retry node that every attempt makes anew.
 _KEPT_IN_STEP = ("images", "verdicts", "generated", "swap_report")
 
 State = io.Custom("FLUXFACE_RETRY_STATE")
+Strip = io.Custom("FLUXFACE_RETRY_STRIP")
 Indices = io.Custom("FLUXFACE_INDICES")
 
 
@@ -46,7 +50,21 @@ class FluxFaceRetry(io.ComfyNode):
             description="Samples the images that failed again, with the next seed, through the same nodes, until they "
             "pass or the attempts are used up; then the best one comes out. It finds the sampler by itself: connect "
             "the last images and their verdicts. Models stay loaded, images that passed are kept.",
-            search_aliases=["retry", "loop", "repeat", "resample", "until", "qa"],
+            search_aliases=[
+                "retry",
+                "loop",
+                "repeat",
+                "resample",
+                "until",
+                "qa",
+                "regenerate",
+                "rerun failed",
+                "重新生成",
+                "重试",
+                "再生成",
+                "リトライ",
+            ],
+            has_intermediate_output=True,
             inputs=[
                 io.Image.Input("images", tooltip="The images that were judged, one per latent of the sampler."),
                 Verdicts.Input("verdicts", tooltip="Their verdicts, from Check Skin Tone."),
@@ -67,6 +85,13 @@ class FluxFaceRetry(io.ComfyNode):
                     optional=True,
                     force_input=True,
                     tooltip="The report of Swap Face, to be kept in step with the images.",
+                ),
+                io.Boolean.Input(
+                    "preview",
+                    default=True,
+                    optional=True,
+                    advanced=True,
+                    tooltip="Show a thumbnail of every attempt on this node. Over the API, left out means off.",
                 ),
             ],
             outputs=[
@@ -90,12 +115,16 @@ class FluxFaceRetry(io.ComfyNode):
         generated: torch.Tensor | None = None,
         max_attempts: int = 3,
         swap_report: str | None = None,
+        # A graph from elsewhere than the web page names what it wants, and no picture is written behind its back.
+        preview: bool = False,
     ) -> io.NodeOutput:
         prompt, retry_id = cls.hidden.dynprompt, cls.hidden.unique_id
         plan = plan_retry(prompt.get_node, retry_id)
         swaps = read_swap_report(swap_report)
         state = first_state(images, verdicts, generated, plan.seed, max_attempts, swaps)
-        return _finish_or_expand(state, prompt, retry_id)
+        strip = AttemptStrip(get_executing_context().prompt_id, prompt.get_display_node_id(retry_id), preview)
+        strip.add(tuple(range(len(images))), 1, images)
+        return _finish_or_expand(state, strip, prompt, retry_id)
 
 
 class FluxFaceRetryStep(io.ComfyNode):
@@ -110,6 +139,7 @@ class FluxFaceRetryStep(io.ComfyNode):
             description="Part of Retry Failed Images.",
             inputs=[
                 State.Input("state", tooltip="All items before this attempt."),
+                Strip.Input("strip", tooltip="What the web page shows of the attempts."),
                 io.String.Input("retry_id", tooltip="The retry node's id."),
                 io.Int.Input("seed", tooltip="This attempt's seed."),
                 io.Image.Input("images", tooltip="This attempt's images."),
@@ -136,6 +166,7 @@ class FluxFaceRetryStep(io.ComfyNode):
     def execute(
         cls,
         state: RetryState,
+        strip: AttemptStrip,
         retry_id: str,
         seed: int,
         images: torch.Tensor,
@@ -145,7 +176,8 @@ class FluxFaceRetryStep(io.ComfyNode):
         swap_report: str | None = None,
     ) -> io.NodeOutput:
         merged = merge(state, images, verdicts, generated, seed, slots, read_swap_report(swap_report))
-        return _finish_or_expand(merged, cls.hidden.dynprompt, retry_id)
+        strip.add(state.failed, merged.attempt, images)
+        return _finish_or_expand(merged, strip, cls.hidden.dynprompt, retry_id)
 
 
 class FluxFaceSelectLatents(io.ComfyNode):
@@ -175,20 +207,16 @@ class FluxFaceSelectLatents(io.ComfyNode):
         return io.NodeOutput(select_latents(latent, indices, batch_size), noise_slots(latent))
 
 
-def _finish_or_expand(state: RetryState, prompt: DynamicPrompt, retry_id: str) -> io.NodeOutput:
-    failed = state.failed
-    passed = len(state.images) - len(failed)
-    if not failed or state.attempt >= state.max_attempts:
-        _show(f"{passed} of {len(state.images)} passed; {state.images_sampled} sampled", prompt, retry_id)
-        swaps = None if state.swaps is None else state.swaps.to_json()
-        loop_report = json.dumps(report(state), allow_nan=False)
-        return io.NodeOutput(state.images, state.verdicts, state.generated, loop_report, swaps)
-    _show(f"attempt {state.attempt + 1} of {state.max_attempts}: {len(failed)} of {len(state.images)} images",
-          prompt, retry_id)  # fmt: skip
-    return _expand(state, prompt, retry_id)
+def _finish_or_expand(state: RetryState, strip: AttemptStrip, prompt: DynamicPrompt, retry_id: str) -> io.NodeOutput:
+    if state.failed and state.attempt < state.max_attempts:
+        return _expand(state, strip, prompt, retry_id)
+    swaps = None if state.swaps is None else state.swaps.to_json()
+    loop_report = json.dumps(report(state), allow_nan=False)
+    shown = strip.show(state, running=False)
+    return io.NodeOutput(state.images, state.verdicts, state.generated, loop_report, swaps, ui=shown)
 
 
-def _expand(state: RetryState, prompt: DynamicPrompt, retry_id: str) -> io.NodeOutput:
+def _expand(state: RetryState, strip: AttemptStrip, prompt: DynamicPrompt, retry_id: str) -> io.NodeOutput:
     """Build the next attempt: a copy of what the plan repeats, closed by a step node."""
     plan = plan_retry(prompt.get_node, retry_id)
     graph = GraphBuilder()
@@ -205,6 +233,9 @@ def _expand(state: RetryState, prompt: DynamicPrompt, retry_id: str) -> io.NodeO
     for node_id, copy in copies.items():
         for name, value in prompt.get_node(node_id)["inputs"].items():
             copy.inputs[name] = follow(value)
+        if copy.class_type in _PREVIEWING:
+            # The retry node would show it in place of the attempts.
+            copy.inputs.pop("preview", None)
     slots: Any = list(state.slots)
     for node_id, name in plan.latents:
         selection = graph.node(
@@ -225,16 +256,14 @@ def _expand(state: RetryState, prompt: DynamicPrompt, retry_id: str) -> io.NodeO
         "FluxFaceRetryStep",
         STEP,
         state=state,
+        strip=strip,
         retry_id=retry_id,
         seed=(plan.seed + step) % (MAX_SEED + 1),
         slots=slots,
         **results,
     )
-    return io.NodeOutput(*(closing.out(i) for i in range(5)), expand=graph.finalize())
-
-
-def _show(text: str, prompt: DynamicPrompt, retry_id: str) -> None:
-    PromptServer.instance.send_progress_text(text, prompt.get_display_node_id(retry_id))
+    outputs = (closing.out(i) for i in range(5))
+    return io.NodeOutput(*outputs, ui=strip.show(state, running=True), expand=graph.finalize())
 
 
 NODES: tuple[type[io.ComfyNode], ...] = (FluxFaceRetry, FluxFaceRetryStep, FluxFaceSelectLatents)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from typing import Any
 
 import comfy.model_management
 import torch
@@ -15,6 +16,8 @@ from ..face.engines import FaceEngine, Placement, classic_engine
 from ..face.swap import photo_identity
 from ..face.types import FaceSet
 from ..sockets import Engine, Faces, Verdicts
+from ..thumbnails import save_thumbnails
+from .card import inspection_card, skin_card
 from .measure import SkinMeasurement
 from .mend import Aim, Towards, mend_images
 from .overlay import draw_overlay
@@ -56,7 +59,25 @@ class FluxFaceSkinToneQA(io.ComfyNode):
             description="Measures the skin of every face (colour cast, exposure, agreement with neck and photo) and "
             "gives each image a verdict with named reasons. Fair to every skin tone: colours are judged relative to "
             "the eye whites, so warm or cool light over the whole picture is no defect.",
-            search_aliases=["qa", "skin", "quality", "colour cast", "complexion", "verdict"],
+            search_aliases=[
+                "qa",
+                "skin",
+                "quality",
+                "colour cast",
+                "complexion",
+                "verdict",
+                "color cast",
+                "deepfake detection",
+                "fake face",
+                "skin color",
+                "肤色检测",
+                "换脸检测",
+                "质检",
+                "肌の色",
+                "ディープフェイク検出",
+                "品質チェック",
+            ],
+            has_intermediate_output=True,
             inputs=[
                 io.Image.Input("images", tooltip="The images to judge."),
                 Faces.Input(
@@ -104,6 +125,14 @@ class FluxFaceSkinToneQA(io.ComfyNode):
                     "whether the photo's own pixels are there, which proves no identity.",
                 ),
                 _engine_input(),
+                io.Boolean.Input(
+                    "preview",
+                    default=True,
+                    optional=True,
+                    advanced=True,
+                    tooltip="Show a thumbnail of every image beside its verdict on this node. Over the API, left out "
+                    "means off.",
+                ),
             ],
             outputs=[
                 io.Image.Output("images", tooltip="All images, unchanged."),
@@ -130,6 +159,8 @@ class FluxFaceSkinToneQA(io.ComfyNode):
         min_face_size: int = 0,
         min_similarity: float = 0.0,
         engine: FaceEngine | None = None,
+        # A graph from elsewhere than the web page names what it wants, and no picture is written behind its back.
+        preview: bool = False,
     ) -> io.NodeOutput:
         check_images(images)
         changes: dict[str, float | None] = {"min_score": min_score}
@@ -169,7 +200,7 @@ class FluxFaceSkinToneQA(io.ComfyNode):
             _chosen(images, [verdict.passed for verdict in verdicts]),
             _chosen(images, [not verdict.passed for verdict in verdicts]),
             _failed_faces(images, inspections),
-            ui=ui.PreviewText(report),
+            ui={"text": [report], "flux_face_verdicts": [_shown(inspections, skin, images if preview else None)]},
         )
 
 
@@ -185,7 +216,17 @@ class FluxFaceMendSkin(io.ComfyNode):
             description="Mends what needs no new sampling: a face whose colour is off as a whole is shifted towards "
             "the neck or the photo, within a bound, and judged again. The shift is kept only where the verdict gets "
             "no worse. Pixels outside the faces stay exactly as they were.",
-            search_aliases=["skin tone", "colour correction", "color match", "fix skin", "neck mismatch"],
+            search_aliases=[
+                "skin tone",
+                "colour correction",
+                "color match",
+                "fix skin",
+                "neck mismatch",
+                "skin color",
+                "偏色",
+                "肤色校正",
+                "肌色補正",
+            ],
             inputs=[
                 io.Image.Input("images", tooltip="The images to mend."),
                 Faces.Input("faces", optional=True, tooltip="Their faces. Left open, the engine finds them."),
@@ -277,7 +318,17 @@ class FluxFaceSkinGate(io.ComfyNode):
             category=CATEGORY,
             description="Passes the images on if all of them passed, else stops the run and names those that failed "
             "and why. Put it after Retry Failed Images where a bad image must never leave the graph.",
-            search_aliases=["gate", "strict", "assert", "qa"],
+            search_aliases=[
+                "gate",
+                "strict",
+                "assert",
+                "qa",
+                "quality gate",
+                "stop on fail",
+                "质量门",
+                "停止",
+                "品質ゲート",
+            ],
             inputs=[
                 io.Image.Input("images", tooltip="The judged images."),
                 Verdicts.Input("verdicts", tooltip="Their verdicts."),
@@ -324,6 +375,19 @@ def _similarities(
     placements = [Placement(index, found[0], identity) for index, found in enumerate(faces.faces) if found]
     alike = dict(zip((item.image for item in placements), engine.compare(_finite(images), placements), strict=True))
     return [alike.get(index) for index in range(len(images))]
+
+
+def _shown(
+    inspections: Sequence[Inspection], photo: SkinMeasurement | None, images: torch.Tensor | None
+) -> dict[str, Any]:
+    """What the web page shows on the node; with thumbnails where the images are given."""
+    pictures = [None] * len(inspections) if images is None else save_thumbnails(images)
+    return {
+        "photo": None if photo is None else skin_card(photo),
+        "items": [
+            {**inspection_card(seen), "picture": picture} for seen, picture in zip(inspections, pictures, strict=True)
+        ],
+    }
 
 
 def _chosen(images: torch.Tensor, wanted: Sequence[bool]) -> torch.Tensor | ExecutionBlocker:

@@ -15,6 +15,8 @@ class Reason:
         message: the same for people, e.g. ``cast: hue 142 degrees, skin is 40 to 100``.
         measured: the value that was out of bounds; None where there was nothing to measure.
         low, high: its bounds; None where unbounded.
+        quantity: stable name of what was measured, e.g. ``lightness``: a code may stand for several. Empty where
+            there was nothing to measure.
     """
 
     code: str
@@ -22,9 +24,11 @@ class Reason:
     measured: float | None = None
     low: float | None = None
     high: float | None = None
+    quantity: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        """As the HTTP API has it: code and message say what was measured."""
+        return {name: value for name, value in asdict(self).items() if name != "quantity"}
 
 
 @dataclass(frozen=True)

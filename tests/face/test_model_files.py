@@ -112,7 +112,10 @@ def test_auto_says_why_it_is_classic() -> None:
     assert engine.name == "classic"
     assert report.startswith("classic: no swapper model is there")
     assert load("classic")[1] == "classic: chosen"
-    with pytest.raises(UserInputError, match=r"models/insightface.*licence") as caught:
+    with pytest.raises(
+        UserInputError,
+        match=r"inswapper_128\.onnx .*models/insightface .*https://\S+/inswapper_128\.onnx \(.* MB, licence: ",
+    ) as caught:
         load("onnx")
     assert caught.value.code == "model_missing"
 
@@ -120,7 +123,7 @@ def test_auto_says_why_it_is_classic() -> None:
 def test_a_converter_is_found_and_a_missing_one_named(models: Path) -> None:
     buffalo(models)
     graphs.swapper(models / "facefusion" / "ghost_1_256.onnx", 256, signed=True)
-    with pytest.raises(UserInputError, match=r"crossface_ghost\.onnx") as caught:
+    with pytest.raises(UserInputError, match=r"crossface_ghost\.onnx.*https://.*licence: ") as caught:
         load()
     assert caught.value.code == "model_missing"
     graphs.converter(models / "facefusion" / "crossface_ghost.onnx")

@@ -9,8 +9,8 @@ import pytest
 
 from flux_face.nodes.errors import UserInputError
 from flux_face.nodes.face.identity import Identity
-from flux_face.nodes.face.select import ORDERS, Order, SelectionRule, numbers_of, select_faces
-from flux_face.nodes.face.types import Face, FaceSet, FloatArray, Sex
+from flux_face.nodes.face.select import ORDERS, Order, SelectionRule, select_faces, standings
+from flux_face.nodes.face.types import Face, FaceSet, FloatArray, Sex, numbers_of
 
 RECOGNISER = "w600k_r50.onnx"
 
@@ -55,7 +55,7 @@ BARE = FaceSet(((Face((0, 0, 50, 50), 0.9, np.zeros((5, 2), dtype=np.float32)),)
 
 
 def chosen(**rule: Any) -> list[int]:
-    return numbers_of(select_faces(GROUP, SelectionRule(**rule)), GROUP)[0]
+    return numbers_of(select_faces(GROUP, SelectionRule(**rule)).faces[0])
 
 
 def test_without_a_rule_all_stay_in_their_order() -> None:
@@ -64,13 +64,22 @@ def test_without_a_rule_all_stay_in_their_order() -> None:
 
 @pytest.mark.parametrize(
     ("numbers", "expected"),
-    [("1,3-4", [1, 3, 4]), ("4, 2", [2, 4]), ("2-2", [2]), (" 1 - 3 ,", [1, 2, 3]), ("7", []), ("1,7-9", [1])],
+    [
+        ("1,3-4", [1, 3, 4]),
+        ("4, 2", [2, 4]),
+        ("2-2", [2]),
+        (" 1 - 3 ,", [1, 2, 3]),
+        ("7", []),
+        ("1,7-9", [1]),
+        ("none", []),
+        (" None ", []),
+    ],
 )
 def test_numbers_are_the_overlays(numbers: str, expected: list[int]) -> None:
     assert chosen(numbers=numbers) == expected
 
 
-@pytest.mark.parametrize("numbers", ["x", "1;2", "0", "3-1", "1-", "-1", "1.5", "1 2", "9999999"])
+@pytest.mark.parametrize("numbers", ["x", "0", "3-1", "1-", "-1", "1.5", "1 2", "9999999", "1,none", "no"])
 def test_bad_numbers_are_named(numbers: str) -> None:
     with pytest.raises(UserInputError, match="numbers") as error:
         chosen(numbers=numbers)
@@ -135,18 +144,57 @@ def test_limits(rule: dict[str, Any], expected: list[int]) -> None:
 def test_the_rest_of_the_set_stays() -> None:
     result = select_faces(GROUP, SelectionRule(at_most=1))
     assert (result.height, result.width, result.engine, result.recogniser) == (200, 400, GROUP.engine, RECOGNISER)
-    assert result.faces[0][0] is GROUP.faces[0][0]
+    first = result.faces[0][0]
+    assert (first.box, first.score, first.age) == ((280, 110, 360, 190), 0.7, 61)
 
 
 def test_without_a_limit_a_box_with_swapped_sides_stays() -> None:
     turned = FaceSet(((Face((50, 0, 10, 40), 0.9, np.zeros((5, 2), dtype=np.float32)),),), 100, 100, "onnx")
-    assert select_faces(turned, SelectionRule()).faces == turned.faces
+    assert len(select_faces(turned, SelectionRule()).faces[0]) == 1
     assert select_faces(turned, SelectionRule(min_size=1.0)).faces == ((),)
 
 
 def test_images_are_chosen_from_apart() -> None:
     two = FaceSet((GROUP.faces[0][2:], (), GROUP.faces[0]), 200, 400, "onnx")
-    assert numbers_of(select_faces(two, SelectionRule(order="left to right", at_most=1)), two) == [[2], [], [4]]
+    kept = select_faces(two, SelectionRule(order="left to right", at_most=1))
+    assert [numbers_of(found) for found in kept.faces] == [[2], [], [4]]
+
+
+@pytest.mark.parametrize(
+    ("numbers", "expected"),
+    [("1,3", [[1], [], [1, 3]]), ("2;1;1,4", [[2], [], [1, 4]]), (" ; none; none", [[1, 2], [], []])],
+)
+def test_numbers_may_be_given_for_each_image(numbers: str, expected: list[list[int]]) -> None:
+    three = FaceSet((GROUP.faces[0][2:], (), GROUP.faces[0]), 200, 400, "onnx")
+    kept = select_faces(three, SelectionRule(numbers=numbers))
+    assert [numbers_of(found) for found in kept.faces] == expected
+
+
+def test_as_many_lists_as_images_are_needed() -> None:
+    with pytest.raises(UserInputError, match="there are 2 lists for 1 images") as error:
+        chosen(numbers="1;2")
+    assert error.value.code == "selection_rule"
+
+
+def test_chosen_faces_keep_their_numbers() -> None:
+    right = select_faces(GROUP, SelectionRule(order="right to left", at_most=2))
+    assert numbers_of(right.faces[0]) == [1, 2]
+    upper = select_faces(right, SelectionRule(order="top to bottom"))
+    assert numbers_of(upper.faces[0]) == [2, 1]
+    assert numbers_of(select_faces(upper, SelectionRule(numbers="2")).faces[0]) == [2]
+
+
+def test_every_face_is_told_how_it_does() -> None:
+    people = (Identity(direction(3), RECOGNISER), Identity(direction(1) + direction(2), RECOGNISER))
+    rule = SelectionRule(numbers="1-3", people=people, min_similarity=0.5, at_most=1)
+    first, middle, upper, left = standings(GROUP, select_faces(GROUP, rule), rule)[0]
+    # 1 is like nobody, 3 one too many; 4 would be chosen if its number were there.
+    assert (first.fits, middle.fits, upper.fits, left.fits) == (False, True, False, True)
+    assert (middle.person, left.person) == (1, 0)
+    assert middle.similarity == pytest.approx(0.7071, abs=1e-4)
+    assert left.similarity == pytest.approx(1.0, abs=1e-4)
+    (alone,) = standings(BARE, BARE, SelectionRule())[0]
+    assert (alone.fits, alone.person, alone.similarity) == (True, None, None)
 
 
 @pytest.mark.parametrize(

@@ -129,8 +129,42 @@ def test_chosen_faces_are_replaced_and_no_others(comfy: Comfy) -> None:
     width = samples.photo().shape[1]
     assert masked.min() < changed.mean() < masked.max() < width / 2
     assert changed.max() < width / 2
-    # The chosen faces are shown on the node.
-    assert len(comfy.images(entry, "select")) == 1
+    # What can be clicked on, on the node.
+    (view,) = entry["outputs"]["select"]["flux_face_faces"]
+    assert [face["number"] for face in view["faces"]] == list(range(1, chosen["faces"] + 1))
+    assert [face["number"] for face in view["faces"] if face["kept"]] == sorted(chosen["chosen"])
+    assert np.array_equal(comfy.picture(view["image"]), samples.photo())
+    # Numbers are those of all faces of the image, wherever they are told.
+    assert sorted(report["numbers"]) == sorted(chosen["chosen"])
+
+
+@pytest.mark.usefixtures("pictures")
+def test_people_go_where_they_are_sent_by_hand(comfy: Comfy) -> None:
+    graph = swap_graph(GROUP, PHOTO, preview=True, by_hand="3:Ben, 1:anna")
+    graph["other"] = image(PORTRAIT)
+    for key, source, name in (("first", "photo", "Anna"), ("second", "other", "Ben")):
+        graph[key] = node("FluxFaceFaceIdentity", photos=[source, 0], **IDENTITY, name=name)
+    graph["people"] = node("FluxFaceCombineIdentities", identity_1=["first", 0], identity_2=["second", 0])
+    graph["swap"]["inputs"]["identity"] = ["people", 0]
+    del graph["swap"]["inputs"]["photo"]
+    entry = comfy.run(graph)
+    report = report_of(entry)["images"][0]
+    assert (report["numbers"], report["identities"]) == ([1, 3], [1, 2])
+    shown = entry["outputs"]["swap"]
+    (view,) = shown["flux_face_faces"]
+    assert {face["number"]: face["person"] for face in view["faces"] if face["person"]} == {1: 1, 3: 2}
+    assert [person["name"] for person in shown["flux_face_people"]] == ["Anna", "Ben"]
+    assert comfy.picture(shown["flux_face_people"][1]["image"]).shape == (64, 64, 3)
+    # Nothing but these two faces is another picture than before.
+    changed = (comfy.images(entry, "show")[0] != samples.photo()).any(axis=2)
+    for face in view["faces"]:
+        x0, y0, x1, y1 = (round(value) for value in face["box"])
+        assert changed[y0:y1, x0:x1].any() == (face["number"] in (1, 3))
+
+    graph["swap"]["inputs"]["by_hand"] = "1:Carl"
+    assert refusal(comfy, graph) == (
+        "FluxFaceSwapFace: [by_hand] by_hand: nobody is called Carl. These people are connected: 1 Anna, 2 Ben"
+    )
 
 
 @pytest.mark.usefixtures("pictures")

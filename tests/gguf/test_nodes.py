@@ -52,6 +52,21 @@ def test_folders_are_merged_with_those_of_other_packs(tmp_path: Path, monkeypatc
     assert folders.clip_path("c.safetensors", "clip_name") == ours / "c.safetensors"
 
 
+def test_a_missing_file_is_refused_with_place_size_and_licence(comfy: Comfy) -> None:
+    """In the web page too, where ComfyUI would only say that the value is not in its list."""
+    name = "flux1-schnell-Q4_K_S.gguf"
+    with pytest.raises(
+        ComfyError,
+        match=rf"{name}.*https://huggingface\.co/city96/\S+ \(6\.8 GB, licence: Apache-2\.0\).*diffusion_models",
+    ):
+        comfy.run(
+            {
+                "1": {"class_type": "UnetLoaderGGUF", "inputs": {"unet_name": name}},
+                "2": {"class_type": "ModelSave", "inputs": {"model": ["1", 0], "filename_prefix": "gguf/lost"}},
+            }
+        )
+
+
 async def test_other_pack_keeps_its_class_types(monkeypatch: pytest.MonkeyPatch) -> None:
     from flux_face.extension import FluxFaceExtension
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import sys
 import uuid
 from collections import Counter
@@ -16,6 +17,7 @@ import nodes as comfy_nodes
 import torch
 from server import PromptServer
 
+from flux_face.nodes.retry.strip import UI_KEY
 from flux_face.tests.comfy_server import ComfyError, Graph
 
 PROBE = Path(__file__).parent / "custom_nodes" / "retry_probe.py"
@@ -35,18 +37,18 @@ class RecordingServer(PromptServer):
         super().__init__(asyncio.new_event_loop())
         self.client_id = "test"
         self.last_node_id: str | None = None
-        self.texts: list[tuple[str, str]] = []
+        self.shown: list[tuple[str, dict[str, Any]]] = []
 
     def send_sync(self, event: Any, data: Any, sid: str | None = None) -> None:
-        return None
-
-    def send_progress_text(self, text: Any, node_id: str, sid: str | None = None) -> None:
-        self.texts.append((node_id, str(text)))
+        """Keep what is shown of attempts, as it is at this moment."""
+        if event == "executed" and UI_KEY in (data["output"] or {}):
+            self.shown.append((data["display_node"], copy.deepcopy(data["output"][UI_KEY][0])))
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """One run: what the sink took, and how often each kind of work was done."""
+    """One run: what the sink took, how often each kind of work was done, what was shown of the attempts and on which
+    node, and the outputs that ComfyUI's history keeps."""
 
     images: torch.Tensor
     generated: torch.Tensor | None
@@ -54,7 +56,8 @@ class Outcome:
     report: dict[str, Any]
     swap: dict[str, Any] | None
     work: Counter[str]
-    texts: list[tuple[str, str]]
+    shown: list[tuple[str, dict[str, Any]]]
+    history: dict[str, Any]
 
 
 @dataclass
@@ -88,7 +91,7 @@ class Runner:
             ComfyError: the execution error's message.
         """
         self.probe.EVENTS.clear()
-        self.server.texts.clear()
+        self.server.shown.clear()
         self.executor.execute(graph, uuid.uuid4().hex, {"client_id": "test"}, [sink])
         for event, data in self.executor.status_messages:
             if event == "execution_error":
@@ -105,7 +108,8 @@ class Runner:
             result["report"],
             result["swap"],
             work,
-            list(self.server.texts),
+            list(self.server.shown),
+            self.executor.history_result["outputs"],
         )
 
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
+import folder_paths
 import pytest
 import torch
 
+from flux_face.nodes.retry.strip import UI_KEY
 from flux_face.tests.comfy_server import ComfyError, Graph
 from flux_face.tests.retry.graphs import custom_sampler_graph, ksampler_graph, node
 from flux_face.tests.retry.runner import CACHE_MODES, Runner
@@ -160,13 +163,50 @@ def test_more_attempts_build_on_those_made(mode: str) -> None:
         assert runner.run(graph).work["sampled"] == 1
 
 
-def test_the_node_says_which_attempt_runs(classic: Runner) -> None:
+def test_the_node_shows_which_attempt_runs(classic: Runner) -> None:
     outcome = classic.run(ksampler_graph([[1.0, 0.1], [0.2], [0.9]], run=new_run(), batch=2))
-    assert outcome.texts == [
-        ("retry", "attempt 2 of 3: 1 of 2 images"),
-        ("retry", "attempt 3 of 3: 1 of 2 images"),
-        ("retry", "2 of 2 passed; 4 sampled"),
-    ]
+    assert [node_id for node_id, _ in outcome.shown] == ["retry"] * 3
+    shown = [document for _, document in outcome.shown]
+    assert [(document["attempt"], document["running"]) for document in shown] == [(1, True), (2, True), (3, False)]
+    assert [[item["kept"] for item in document["items"]] for document in shown] == [[0, 0], [0, 1], [0, 2]]
+    for shown_item, item in zip(shown[-1]["items"], outcome.report["items"], strict=True):
+        assert [
+            (attempt["seed"], attempt["passed"], attempt["score"], [reason["code"] for reason in attempt["reasons"]])
+            for attempt in shown_item["attempts"]
+        ] == [
+            (
+                str(attempt["seed"]),
+                attempt["passed"],
+                attempt["score"],
+                [reason["code"] for reason in attempt["reasons"]],
+            )
+            for attempt in item["attempts"]
+        ]
+
+
+@pytest.mark.parametrize("mode", ["classic", "ram", "lru"])
+def test_history_and_cached_runs_show_the_finished_loop(mode: str) -> None:
+    graph = ksampler_graph(ONE_BAD, run=new_run())
+    with Runner.start(mode) as runner:
+        first = runner.run(graph)
+        again = runner.run(graph)
+    assert not again.work
+    assert [("retry", first.shown[-1][1])] == again.shown
+    assert first.history["retry"][UI_KEY] == again.history["retry"][UI_KEY] == [again.shown[0][1]]
+
+
+def test_thumbnails_are_written_where_the_graph_asks_for_them(
+    classic: Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(folder_paths, "temp_directory", str(tmp_path))
+    graph = ksampler_graph(ONE_BAD, run=new_run())
+    classic.run(graph)
+    assert list(tmp_path.iterdir()) == []
+    graph["retry"]["inputs"]["preview"] = True
+    _, document = classic.run(graph).shown[-1]
+    pictures = [attempt["picture"]["filename"] for item in document["items"] for attempt in item["attempts"]]
+    assert len(pictures) == 5
+    assert sorted(pictures) == sorted(path.name for path in tmp_path.iterdir())
 
 
 def test_works_inside_a_subgraph(runner: Runner) -> None:
@@ -175,7 +215,7 @@ def test_works_inside_a_subgraph(runner: Runner) -> None:
     graph = json.loads(json.dumps(flat), object_hook=_inside_subgraph)
     outcome = runner.run(graph, sink="12:sink")
     assert outcome.work["sampled"] == 5
-    assert outcome.texts[0][0] == "12:retry"
+    assert outcome.shown[0][0] == outcome.shown[0][1]["node"] == "12:retry"
 
 
 def _inside_subgraph(level: dict[str, object]) -> dict[str, object]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -69,6 +70,13 @@ async def test_missing_model_names_file_and_folder(client: Client) -> None:
     message = (await client.runsync(profile="no-vae")).error["message"]
     assert "models/vae/lost.safetensors" in message
     assert "no-vae" in message
+
+
+async def test_missing_models_of_the_catalogue_are_told_with_place_size_and_licence(client: Client) -> None:
+    error = (await client.runsync(**{**STARTER, "profile": "flux1-schnell-gguf"})).error
+    assert "models/unet/flux1-schnell-Q4_K_S.gguf" in error["message"]
+    source = r"flux1-schnell-Q4_K_S\.gguf: https://huggingface\.co/city96/\S+ \(6\.8 GB, licence: Apache-2\.0\)"
+    assert re.search(source, error["remedy"])
 
 
 @pytest.mark.parametrize(

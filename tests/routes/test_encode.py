@@ -23,11 +23,12 @@ def noise(*shape: int) -> npt.NDArray[np.uint8]:
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 7), (64, 64), (65, 1), (200, 33), (700, 500), (1024, 1365)])
 def test_png_is_lossless(height: int, width: int) -> None:
     pixels = noise(height, width, 3)
-    data = write_png(pixels, {"XML:com.adobe.xmp": "<ä/>", "Comment": ""})
+    texts = {"XML:com.adobe.xmp": "<ä/>", "Comment": ""}
+    data = write_png(height, width, lambda top, bottom: pixels[top:bottom], texts)
     image: Any = Image.open(io.BytesIO(data))
     assert image.mode == "RGB"
     assert np.array_equal(np.asarray(image), pixels)
-    assert image.text == {"XML:com.adobe.xmp": "<ä/>", "Comment": ""}
+    assert image.text == texts
     decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     assert decoded is not None
     assert np.array_equal(decoded[..., ::-1], pixels)

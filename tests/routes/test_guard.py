@@ -25,6 +25,9 @@ PATHS = [("POST", "/run"), ("POST", "/runsync"), ("GET", "/status/x"), ("POST", 
         {"Authorization": "Bearer "},
         {"Authorization": "alice-0123456789abcdef"},
         {"Authorization": "Basic alice-0123456789abcdef"},
+        {"X-Flux-Face-Token": "wrong"},
+        {"X-Flux-Face-Token": ""},
+        {"X-Flux-Face-Token": "wrong", "Authorization": "Bearer alice-0123456789abcdef"},
     ],
 )
 async def test_strangers_are_refused(tight_server: Comfy, method: str, path: str, headers: dict[str, str]) -> None:
@@ -35,6 +38,15 @@ async def test_strangers_are_refused(tight_server: Comfy, method: str, path: str
         assert response.status == 401
         assert response.headers["WWW-Authenticate"] == "Bearer"
         assert (await response.json())["error"]["code"] == "unauthorised"
+
+
+async def test_a_gateways_own_key_does_not_hide_the_token(tight_server: Comfy) -> None:
+    headers = {"Authorization": "Bearer rpa_the_gateways", "X-Flux-Face-Token": "alice-0123456789abcdef"}
+    async with (
+        aiohttp.ClientSession() as session,
+        session.get(tight_server.url + BASE + "/profiles", headers=headers) as response,
+    ):
+        assert response.status == 200
 
 
 async def test_health_needs_no_token(tight_server: Comfy) -> None:

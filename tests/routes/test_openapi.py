@@ -145,7 +145,7 @@ def test_its_bounds_are_the_servers(document: Schema) -> None:
 
 
 def test_it_asks_for_a_token_where_one_is_needed(document: Schema, api_server: Comfy) -> None:
-    assert document["security"] == [{"token": []}]
+    assert document["security"] == [{"token": []}, {"header": []}]
     open_to_all = {path for _, path, operation in operations(document) if operation.get("security") == []}
     assert open_to_all == {f"{BASE}/{name}" for name in ("health", "ready", "openapi.json", "docs")}
     local = api_server.get(f"{BASE}/openapi.json")
@@ -189,8 +189,8 @@ def test_the_server_does_what_the_document_says(
     for route in SUBMITTING:
         accepted, refused = calls[route, "200"], calls[route, "400"]
         record_property(f"{route} accepted, refused", (accepted, refused))
-        assert accepted >= 50, "else the narrowed document does not reach what it should"
-        assert refused >= 50
+        assert accepted >= 20, "else the narrowed document does not reach what it should"
+        assert refused >= 20
     for route in ("/status/{id}", "/stream/{id}", "/cancel/{id}", "/retry/{id}", "/image/{id}/{filename}"):
         assert calls[route, "200"] >= 3, "followed from another route's answer"
     assert not [call for call in calls if call[1].startswith("5")]

@@ -80,7 +80,7 @@ def test_every_public_node_has_a_page_and_is_listed(built: dict[str, Html]) -> N
     own = {path.stem for path in (ROOT / "web" / "docs").glob("*.md")}
     listed = {Path(path).stem for page, path, _ in _internal(built) if page == "nodes/index.html"}
     assert own <= listed
-    assert {f"nodes/{name}.html" for name in own} <= built.keys()
+    assert {f"nodes/{name}{language}.html" for name in own for language in ("", ".ja")} <= built.keys()
     assert own | COMMUNITY_NODES.keys() <= public
 
 

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 
+import folder_paths
 import pytest
 import torch
 from comfy_execution.graph_utils import ExecutionBlocker
+from PIL import Image
 
+from flux_face.devtools.pack import ROOT
 from flux_face.nodes.errors import UserInputError
+from flux_face.nodes.skin.colour import srgb_to_lab
 from flux_face.nodes.skin.nodes import FluxFaceSkinGate, FluxFaceSkinToneQA, describe
 from flux_face.nodes.skin.overlay import draw_overlay
 from flux_face.nodes.skin.qa import inspect_images, measure_photo
@@ -140,6 +146,61 @@ def test_the_node_compares_the_face_with_the_photos() -> None:
     with pytest.raises(UserInputError) as caught:
         FluxFaceSkinToneQA.execute(image[None], min_similarity=0.6)
     assert caught.value.code == "photo_missing"
+
+
+def test_the_page_is_told_what_the_verdicts_say() -> None:
+    good, face = portrait(5)
+    bad, other = portrait(3, defect=SkinDefect.GREEN)
+    empty = torch.full_like(good, torch.nan)
+    batch = torch.stack((good, bad, empty))
+    faces = face_set([[face], [other], []], batch)
+    output = FluxFaceSkinToneQA.execute(batch, faces, photo=astronaut()[0][None])
+    (shown,) = output.ui["flux_face_verdicts"]
+    assert json.loads(json.dumps(shown, allow_nan=False)) == shown
+    inspections = inspect_images(batch, faces, Thresholds())
+    for item, seen in zip(shown["items"], inspections, strict=True):
+        verdict = seen.verdict.to_json()
+        assert (item["passed"], item["score"]) == (verdict["passed"], verdict["score"])
+        assert [(reason["code"], reason["quantity"]) for reason in item["reasons"]] == [
+            (reason.code, reason.quantity) for reason in seen.verdict.reasons
+        ]
+        assert len(item["faces"]) == len(seen.measurements)
+    skin = inspections[0].measurements[0]
+    colours = shown["items"][0]["faces"][0]
+    assert colours["face"] == "#" + bytes(round(255 * value) for value in skin.rgb).hex()
+    assert colours["monk_step"] == skin.monk_step
+    assert srgb_to_lab(torch.tensor(list(bytes.fromhex(colours["neck"][1:]))) / 255.0).tolist() == pytest.approx(
+        skin.neck, abs=1.0
+    )
+    assert shown["photo"]["monk_step"] <= 5
+
+
+def test_the_page_has_words_for_every_reason_and_quantity() -> None:
+    """In each language, for what the code can say."""
+    source = (ROOT / "nodes" / "skin" / "judge.py").read_text(encoding="utf-8")
+    pairs = re.findall(r'_Check\(\s*"(\w+)", "(\w+)"', source)
+    codes = {code for code, _ in pairs} | set(re.findall(r'Reason\("(\w+)"', source))
+    codes |= {"too_many_faces", "too_few_faces", "neck_mismatch", "photo_mismatch"}
+    quantities = {quantity for _, quantity in pairs} | {"difference", "faces", "score"}
+    for path in sorted((ROOT / "locales").glob("*/main.json")):
+        words = json.loads(path.read_text(encoding="utf-8"))["fluxFace"]["inspector"]
+        assert set(words["reasons"]) == codes, path
+        assert set(words["quantities"]) == quantities, path
+
+
+def test_thumbnails_are_written_where_they_are_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(folder_paths, "temp_directory", str(tmp_path))
+    image, face = portrait(5, size=400)
+    faces = face_set([[face]], image)
+    (shown,) = FluxFaceSkinToneQA.execute(image[None], faces).ui["flux_face_verdicts"]
+    assert shown["items"][0]["picture"] is None
+    assert list(tmp_path.iterdir()) == []
+    (shown,) = FluxFaceSkinToneQA.execute(image[None], faces, preview=True).ui["flux_face_verdicts"]
+    (written,) = tmp_path.iterdir()
+    assert shown["items"][0]["picture"] == {"filename": written.name, "subfolder": "", "type": "temp"}
+    with Image.open(written) as thumbnail:
+        assert thumbnail.size == (192, 192)
+        assert thumbnail.info == {}
 
 
 def test_the_node_refuses_nothing_but_wrong_inputs() -> None:

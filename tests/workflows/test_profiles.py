@@ -85,6 +85,16 @@ def test_defaults_are_the_templates_values(tmp_path: Path) -> None:
     assert set(profile.bindings) == {"width", "height", "batch_size", "job_id"}
 
 
+def test_a_job_writes_no_previews(tmp_path: Path) -> None:
+    """The web page's export says that nodes show pictures, which are files."""
+    graph = json.loads((BUILT_IN_DIR / "starter.json").read_text(encoding="utf-8"))
+    for name in ("swap", "qa", "retry"):
+        graph[name]["inputs"]["preview"] = True
+    graph["other"] = {"class_type": "OtherPacksNode", "inputs": {"preview": True}}
+    filled = Profile.from_file(write(tmp_path / "exported.json", graph)).fill({"job_id": "1"})
+    assert [name for name, node in filled.items() if "preview" in node["inputs"]] == ["other"]
+
+
 def test_a_field_without_a_place_is_an_error(tmp_path: Path) -> None:
     profile = Profile.from_file(write(tmp_path / "mine.json", {"image": IMAGE, "output": OUTPUT}))
     with pytest.raises(KeyError):

@@ -33,6 +33,17 @@ export function t(key, values = {}) {
   return text.replace(/\{(\w+)\}/g, (whole, name) => String(values[name] ?? whole))
 }
 
+/**
+ * What nodeDefs.json says of one of the pack's nodes in the page's language.
+ *
+ * @param {string} node its class
+ * @param {...string} path such as `inputs`, `order`, `options`
+ * @returns {any} undefined where nothing is written
+ */
+export function nodeText(node, ...path) {
+  return path.reduce((part, name) => part?.[name], messages[language()]?.nodeDefs?.[node])
+}
+
 function lookUp(locale, key) {
   const found = key.split(".").reduce((part, name) => part?.[name], messages[locale]?.fluxFace)
   return typeof found === "string" ? found : undefined
