@@ -46,12 +46,13 @@ class Outside:
     """What stands for everything outside this machine: an HTTP proxy that answers as the Registry does.
 
     Attributes:
+        port: of the proxy on 127.0.0.1.
         requests: method and address of what was asked for, in order.
         published: the body of the request that announces a version, None before it.
         archive: the file that was uploaded, empty before it.
     """
 
-    port: int
+    port: int = 0
     requests: list[str] = field(default_factory=list)
     published: dict[str, Any] | None = None
     archive: bytes = b""
@@ -77,16 +78,17 @@ class Outside:
 @pytest.fixture
 def outside() -> Iterator[Outside]:
     """A stand-in of the network, on a port of its own."""
+    seen = Outside()
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = self._read()
             known = {**body["node_version"], "id": "1", "changelog": body["node_version"].get("changelog", "")}
-            network.published = body
+            seen.published = body
             self._answer(201, {"node_version": known, "signedUrl": "http://localhost/upload.zip"})
 
         def do_PUT(self) -> None:
-            network.archive = self._body()
+            seen.archive = self._body()
             self._answer(200, {})
 
         def do_GET(self) -> None:
@@ -101,7 +103,7 @@ def outside() -> Iterator[Outside]:
             return self.rfile.read(int(self.headers["Content-Length"]))
 
         def _answer(self, status: int, body: dict[str, Any]) -> None:
-            network.requests.append(f"{self.command} {self.path}")
+            seen.requests.append(f"{self.command} {self.path}")
             self.send_response(status)
             self.end_headers()
             self.wfile.write(json.dumps(body).encode())
@@ -110,10 +112,10 @@ def outside() -> Iterator[Outside]:
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    network = Outside(server.server_port)
+    seen.port = server.server_port
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
-    yield network
+    yield seen
     server.shutdown()
     thread.join()
     server.server_close()

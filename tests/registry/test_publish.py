@@ -26,9 +26,9 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 MOST_BYTES = 3_000_000
 # Everything else is for developers or for servers.
 TOP_LEVEL = {
-    "CHANGELOG.md", "LICENSE", "README.md", "__init__.py", "extension.py", "pyproject.toml", "requirements.txt",
-    "catalogue", "doctor", "locales", "nodes", "server_routes", "web", "workflows",
-    "subgraphs",
+    "CHANGELOG.md", "LICENSE", "README.ja.md", "README.md", "__init__.py", "extension.py", "pyproject.toml",
+    "requirements.txt",
+    "catalogue", "doctor", "locales", "nodes", "server_routes", "subgraphs", "web", "workflows",
 }  # fmt: skip
 
 

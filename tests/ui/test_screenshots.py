@@ -7,6 +7,7 @@ in `SHOTS`; where it needs more than a graph and some titles, a function.
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 import re
@@ -83,6 +84,24 @@ def node_library(page: ComfyPage) -> None:
     page.page.wait_for_timeout(500)
 
 
+def jobs(page: ComfyPage) -> None:
+    """The panel of jobs, with two that programs have sent."""
+    photo = base64.b64encode((page.comfy.base / "input" / "example.png").read_bytes()).decode()
+    for prompt, count in (("portrait of a smiling woman with grey hair, green background", 1), (NEON, 2)):
+        job = {"user_photo": photo, "prompt": prompt, "batch_size": count, "seed": 8, "profile": "starter"}
+        answer = page.page.context.request.post(
+            f"{page.comfy.url}/flux-face/v1/runsync",
+            data=json.dumps({"input": job}),
+            headers={"Content-Type": "application/json"},
+            timeout=240_000,
+        )
+        assert answer.json().get("status") == "COMPLETED", answer.text()
+    page.load(ROOT / "workflows" / "starter.json")
+    page.page.evaluate(_COMMAND, "Workspace.ToggleSidebarTab.flux-face")
+    page.locator(".flux-face-panel img").first.wait_for()
+    page.page.wait_for_timeout(500)  # further thumbnails
+
+
 def starter(**changes: dict[str, Any]) -> Graph:
     """The starter graph with other values: ``starter(prompt={"text": "…"})``."""
     graph: Graph = json.loads((ROOT / "workflows" / "api" / "starter.json").read_text(encoding="utf-8"))
@@ -97,28 +116,23 @@ def node(class_type: str, title: str, **inputs: Any) -> dict[str, Any]:
     return {"class_type": class_type, "_meta": {"title": title}, "inputs": inputs}
 
 
-VERDICTS = {
-    "verdicts": node("PreviewAny", "Verdicts", source=["qa", 3]),
-    "overlay": node("PreviewImage", "Measured", images=["qa", 5]),
-    # Of these two portraits the first has blue skin, and passes when it is drawn again.
-    **starter(
-        prompt={"text": "portrait of a woman with fair skin and brown hair, neon light"},
-        latent={"batch_size": 2},
-        noise={"noise_seed": 8},
-    ),
-}
+# Of these two portraits the first has blue skin, and passes when it is drawn again.
+NEON = "portrait of a woman with fair skin and brown hair, neon light"
+VERDICTS = starter(prompt={"text": NEON}, latent={"batch_size": 2}, noise={"noise_seed": 8})
 FACES = {
     "photo": node("LoadImage", "Load Image", image="people.png"),
     "faces": node("FluxFaceDetectFaces", "Detect Faces", images=["photo", 0]),
-    "boxes": node("PreviewImage", "Preview Image", images=["faces", 1]),
+    "select": node("FluxFaceSelectFaces", "Select Faces", faces=["faces", 0], images=["photo", 0]),
+    "mask": node("MaskPreview", "Preview Mask", mask=["select", 1]),
 }
 
 SHOTS: dict[str, Shot] = {
     "starter": after_run(starter(), "Load Face Photo", "Swap Face", "Skin-Tone QA", "Retry What Failed", "Job Output"),
-    "faces": after_run(FACES),
-    "verdicts": after_run(VERDICTS, "Skin-Tone QA", "Retry What Failed", "Measured", "Verdicts"),
+    "faces": after_run(FACES, "Load Image", "Detect Faces", "Select Faces"),
+    "verdicts": after_run(VERDICTS, "Skin-Tone QA", "Retry What Failed", "Job Output"),
     "templates": templates,
     "node-library": node_library,
+    "jobs": jobs,
 }
 
 
