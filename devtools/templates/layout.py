@@ -22,14 +22,14 @@ _COLUMN = WIDTH + 2 * _PADDING + 40
 # Of a node's title, which lies above its position, and of a group's.
 _TITLE, _GROUP_TITLE = 30, 40
 # What a long text and a picture take besides.
-_TEXT, _PICTURE, _PICTURE_ON_CANVAS = 90, 240, 160
+_TEXT, _PICTURE, _PICTURE_ON_CANVAS = 90, 240, 190
 _LINE, _LINE_LENGTH, _NOTE_FRAME, _NOTE = 17, 54, 30, 88
 
 # Nodes that show pictures besides those that end a graph, and nodes that show text.
 _WITH_PICTURE = frozenset(
     {"FluxFaceLoadPhoto", "FluxFaceSwapFace", "FluxFaceDetectFaces", "FluxFaceSelectFaces", "LoadImage"}
 )
-_WITH_TEXT = frozenset({"FluxFaceSkinToneQA", "PreviewAny"})
+_WITH_TEXT = frozenset({"FluxFaceSkinToneQA", "FluxFaceRetry", "PreviewAny"})
 
 
 def place(groups: Sequence[Group], nodes: Mapping[str, Json], definitions: Mapping[str, Json]) -> list[Json]:

@@ -29,7 +29,7 @@ class Shot:
         pictures: node -> the file it loads.
         stands_for: the template that is run in its place; empty for itself.
         prompt: what is drawn instead of the template's own prompt.
-        seed: of the first attempt.
+        seed: of the first attempt; None for the template's own.
         shown: the node whose pictures are shown.
         insets: files shown small, from the left.
         caption: written below.
@@ -38,7 +38,7 @@ class Shot:
     pictures: Mapping[str, str]
     stands_for: str = ""
     prompt: str = ""
-    seed: int = 1
+    seed: int | None = None
     shown: str = "save"
     insets: tuple[str, ...] = ("photo.png",)
     caption: str = ""
@@ -81,7 +81,7 @@ def draw_thumbnails(server: Comfy, names: Iterable[str]) -> None:
             graph[node]["inputs"]["image" if graph[node]["class_type"] == "LoadImage" else "photo"] = file
         if shot.prompt:
             graph["prompt"]["inputs"]["text"] = shot.prompt
-        if "noise" in graph:
+        if shot.seed is not None:
             graph["noise"]["inputs"]["noise_seed"] = shot.seed
         pictures = server.images(server.run(graph, timeout=300), shot.shown)
         target = ROOT / "workflows" / f"{name}.jpg"

@@ -103,7 +103,9 @@ def test_templates_open_and_run(open_page: OpenPage, comfy: Comfy, screenshots: 
         # All of them in one renderer, for the graphs are the same.
         if name == "starter" or (renderer == "vue" and name in PICTURES):
             choose(page, name)
-            ended = page.run()
+            if "schedule" in graph:
+                page.set_widget("Steps", "steps", 4)  # enough for a face
+            ended = page.run(timeout_s=500)
             assert ended["kind"] == "execution_success", ended
             assert page.page.evaluate(_SHOWN, "Save Image") == (4 if name == "batch-statistics" else 1)
             page.page.evaluate("() => fluxTest.app.extensionManager.command.execute('Comfy.Canvas.FitView')")
