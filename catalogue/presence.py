@@ -13,6 +13,7 @@ from .manifest import Model, ModelFile
 # Where ComfyUI and nodes/face/model_folders.py also look; the first is where the downloader saves.
 OTHER_NAMES = {"diffusion_models": ("unet",), "text_encoders": ("clip",)}
 FACE_FOLDERS = ("insightface", "reswapper", "hyperswap", "facefusion", "facerestore_models", "facerestore", "facexlib")
+MODEL_FOLDERS = frozenset({*FACE_FOLDERS, *OTHER_NAMES, "checkpoints", "loras", "vae"})
 
 
 @dataclass(frozen=True)
@@ -36,8 +37,7 @@ class Presence:
 
 def folders_below(models_dir: Path) -> dict[str, list[Path]]:
     """The folders of a plain models directory, for those who have no ComfyUI to ask."""
-    names = {*FACE_FOLDERS, "checkpoints", "vae", *OTHER_NAMES}
-    return {name: [models_dir / folder for folder in (name, *OTHER_NAMES.get(name, ()))] for name in names}
+    return {name: [models_dir / folder for folder in (name, *OTHER_NAMES.get(name, ()))] for name in MODEL_FOLDERS}
 
 
 def look(models: Iterable[Model], folders: Mapping[str, Sequence[Path]]) -> tuple[Presence, ...]:

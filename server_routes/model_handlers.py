@@ -9,7 +9,7 @@ from aiohttp import web
 from pydantic import ValidationError
 
 from ..catalogue.manifest import load_manifest
-from ..catalogue.presence import FACE_FOLDERS, OTHER_NAMES
+from ..catalogue.presence import MODEL_FOLDERS
 from .auth import Caller
 from .bodies import read_submission
 from .downloads import DownloadBody, Downloads
@@ -58,5 +58,5 @@ def model_folders() -> dict[str, list[Path]]:
         name: [Path(path) for path in folder_paths.get_folder_paths(name)]
         if name in known
         else [Path(folder_paths.models_dir) / name]
-        for name in {*FACE_FOLDERS, "checkpoints", "vae", *OTHER_NAMES}
+        for name in MODEL_FOLDERS
     }

@@ -79,7 +79,7 @@ def test_what_is_copied_passes_the_ignore_file() -> None:
     # What the pack needs at run time is what is published, and the worker.
     tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True).stdout.split()
     published = {name.partition("/")[0] for name in tracked if "/" in name and not name.startswith(".")}
-    left_out = {line.rstrip("/") for line in (ROOT / ".comfyignore").read_text(encoding="utf-8").split()}
+    left_out = {line.strip("/") for line in (ROOT / ".comfyignore").read_text(encoding="utf-8").split()}
     assert published - left_out - allowed == set()
     assert "worker" in allowed
 
