@@ -25,11 +25,14 @@ _TITLE, _GROUP_TITLE = 30, 40
 _TEXT, _PICTURE, _PICTURE_ON_CANVAS = 90, 240, 190
 _LINE, _LINE_LENGTH, _NOTE_FRAME, _NOTE = 17, 54, 30, 88
 
-# Nodes that show pictures besides those that end a graph, and nodes that show text.
+# Nodes that show pictures besides those that end a graph.
 _WITH_PICTURE = frozenset(
     {"FluxFaceLoadPhoto", "FluxFaceSwapFace", "FluxFaceDetectFaces", "FluxFaceSelectFaces", "LoadImage"}
 )
-_WITH_TEXT = frozenset({"FluxFaceSkinToneQA", "FluxFaceRetry", "PreviewAny"})
+# What nodes show after a run otherwise: a text, or the panels of web/qa_inspector.js with their margins.
+_PANELS = {"PreviewAny": 90, "FluxFaceSkinToneQA": 264, "FluxFaceRetry": 274, "FluxFaceJobOutput": 264}
+# Where Swap Face puts in several people, who goes where stands above its pictures.
+_ASSIGNMENT = 240
 
 
 def place(groups: Sequence[Group], nodes: Mapping[str, Json], definitions: Mapping[str, Json]) -> list[Json]:
@@ -74,11 +77,13 @@ def node_height(node: Json, definition: Json) -> int:
     # with the pack's name, and show a seed and what becomes of it in one row.
     canvas = 6 + 20 * sockets + 8 + 24 * (simple + folded + uploads)
     elements = 14 + 20 * sockets + 28 * simple + 24 * bool(folded) + 24 * _is_ours(definition)
-    if node["type"] in _WITH_TEXT:
-        canvas, elements = canvas + _TEXT, elements + _TEXT
+    if node["type"] in _PANELS:
+        panel = _PANELS[node["type"]]
+        canvas, elements = canvas + panel, elements + panel
     elif definition["output_node"] or node["type"] in _WITH_PICTURE:
         canvas, elements = canvas + _PICTURE_ON_CANVAS, elements + _PICTURE
-    return max(canvas, elements) + _TEXT * long
+    several = any(socket["name"] == "identity" and socket["link"] for socket in node["inputs"])
+    return max(canvas, elements) + _TEXT * long + _ASSIGNMENT * (several and node["type"] == "FluxFaceSwapFace")
 
 
 def _is_ours(definition: Json) -> bool:

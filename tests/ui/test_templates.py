@@ -107,6 +107,7 @@ def test_templates_open_and_run(open_page: OpenPage, comfy: Comfy, screenshots: 
                 page.set_widget("Steps", "steps", 4)  # enough for a face
             ended = page.run(timeout_s=500)
             assert ended["kind"] == "execution_success", ended
+            assert (name, overlaps(page.page.evaluate(_STATE)["boxes"])) == (name, []), "with what the nodes show now"
             assert page.page.evaluate(_SHOWN, "Save Image") == (4 if name == "batch-statistics" else 1)
             page.page.evaluate("() => fluxTest.app.extensionManager.command.execute('Comfy.Canvas.FitView')")
             page.page.wait_for_timeout(500)

@@ -5,6 +5,8 @@ import { words } from "./words.js"
 
 // Keys that mean something inside a panel and something else to the canvas.
 const KEYS = new Set(["Enter", " ", "ArrowLeft", "ArrowRight", "ArrowUp", "ArrowDown", "Home", "End", "PageUp", "PageDown"])
+/** In pixels. */
+const HINT_HEIGHT = 44
 
 /**
  * @typedef {object} View
@@ -35,7 +37,7 @@ export class Panel {
     const widget = node.addDOMWidget("inspector", "flux_face_inspector", this.root, {
       serialize: false,
       hideOnZoom: false,
-      getMinHeight: () => (this.output ? view.height : 44),
+      getMinHeight: () => this.#leastHeight,
     })
     widget.serialize = false
     textReady.then(() => this.#draw([element("p", { class: "flux-face-hint" }, words(`hints.${view.name}`))]))
@@ -62,7 +64,13 @@ export class Panel {
     if (this.output) this.view.update?.(this.root, this.output)
   }
 
+  get #leastHeight() {
+    return this.output ? this.view.height : HINT_HEIGHT
+  }
+
   #draw(content) {
+    // Nodes that are elements take their height from it; on a canvas `getMinHeight` gives it.
+    this.root.style.minHeight = `${this.#leastHeight}px`
     this.root.setAttribute("aria-label", words(`labels.${this.view.name}`))
     this.root.replaceChildren(...content)
   }
