@@ -11,7 +11,7 @@ import base64
 import io
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,8 @@ MOST_BYTES = 150_000
 QUALITIES = (85, 75, 65, 50)
 
 _FRAME = """(titles) => {
-    const boxes = titles.map((title) => fluxTest.node(title).boundingRect)
+    const nodes = titles.length ? titles.map(fluxTest.node) : fluxTest.app.graph.nodes
+    const boxes = nodes.map((node) => node.boundingRect)
     const left = Math.min(...boxes.map(([x]) => x))
     const top = Math.min(...boxes.map(([, y]) => y))
     const right = Math.max(...boxes.map(([x, , width]) => x + width))
@@ -52,19 +53,37 @@ _TIDY = """async () => {
 
 
 def after_run(graph: Graph, *titles: str) -> Shot:
-    """The nodes with these titles, all of them if there are none, of a graph that has run."""
+    """The nodes with these titles of a graph that has run."""
 
     def take(page: ComfyPage) -> None:
         page.load_graph(graph)
-        if "noise" in graph:
-            page.set_widget("Seed", "control_after_generate", "fixed")
-        ended = page.run()
-        assert ended["kind"] == "execution_success", ended
-        shown = titles or tuple(node["_meta"]["title"] for node in graph.values())
-        page.page.evaluate(_FRAME, list(shown))
-        page.page.wait_for_timeout(1000)  # previews
+        _run_and_frame(page, titles)
 
     return take
+
+
+def starter(*titles: str, **widgets: dict[str, Any]) -> Shot:
+    """The nodes with these titles, all of them if there are none, of the starter template after a run.
+
+    Its values are changed by ``Title_of_node={"widget": value}``.
+    """
+
+    def take(page: ComfyPage) -> None:
+        page.load(ROOT / "workflows" / "starter.json")
+        page.set_widget("Seed", "control_after_generate", "fixed")
+        for title, values in widgets.items():
+            for name, value in values.items():
+                page.set_widget(title.replace("_", " "), name, value)
+        _run_and_frame(page, titles)
+
+    return take
+
+
+def _run_and_frame(page: ComfyPage, titles: Sequence[str]) -> None:
+    ended = page.run()
+    assert ended["kind"] == "execution_success", ended
+    page.page.evaluate(_FRAME, list(titles))
+    page.page.wait_for_timeout(1000)  # previews
 
 
 def templates(page: ComfyPage) -> None:
@@ -102,15 +121,6 @@ def jobs(page: ComfyPage) -> None:
     page.page.wait_for_timeout(500)  # further thumbnails
 
 
-def starter(**changes: dict[str, Any]) -> Graph:
-    """The starter graph with other values: ``starter(prompt={"text": "…"})``."""
-    graph: Graph = json.loads((ROOT / "workflows" / "api" / "starter.json").read_text(encoding="utf-8"))
-    graph["photo"]["inputs"]["photo"] = "example.png"
-    for node, inputs in changes.items():
-        graph[node]["inputs"].update(inputs)
-    return graph
-
-
 def node(class_type: str, title: str, **inputs: Any) -> dict[str, Any]:
     """A node of an API-format graph; an input from another node is ``["name", slot]``."""
     return {"class_type": class_type, "_meta": {"title": title}, "inputs": inputs}
@@ -118,7 +128,6 @@ def node(class_type: str, title: str, **inputs: Any) -> dict[str, Any]:
 
 # Of these two portraits the first has blue skin, and passes when it is drawn again.
 NEON = "portrait of a woman with fair skin and brown hair, neon light"
-VERDICTS = starter(prompt={"text": NEON}, latent={"batch_size": 2}, noise={"noise_seed": 8})
 FACES = {
     "photo": node("LoadImage", "Load Image", image="people.png"),
     "faces": node("FluxFaceDetectFaces", "Detect Faces", images=["photo", 0]),
@@ -127,9 +136,16 @@ FACES = {
 }
 
 SHOTS: dict[str, Shot] = {
-    "starter": after_run(starter(), "Load Face Photo", "Swap Face", "Skin-Tone QA", "Retry What Failed", "Job Output"),
+    "starter": starter(),
     "faces": after_run(FACES, "Load Image", "Detect Faces", "Select Faces"),
-    "verdicts": after_run(VERDICTS, "Skin-Tone QA", "Retry What Failed", "Job Output"),
+    "verdicts": starter(
+        "Skin-Tone QA",
+        "Retry What Failed",
+        "Job Output",
+        Prompt={"text": NEON},
+        Size_and_Batch={"batch_size": 2},
+        Seed={"noise_seed": 8},
+    ),
     "templates": templates,
     "node-library": node_library,
     "jobs": jobs,
