@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -182,6 +183,8 @@ def test_a_picker_works_in_a_subgraph_and_when_the_workflow_is_opened_anew(
         }""",
         [SELECT, SWAP],
     )
+    saved["id"] = str(uuid.uuid4())  # as saved workflows have one; by it the server knows the run
+    page.load(saved)
     assert swapped(page) == {1, 2, 3}
     # Opened anew, nothing is left in the page; the server still knows.
     page.load(saved)
