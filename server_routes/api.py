@@ -25,7 +25,8 @@ _ADDRESSES = Parameter(
 _LIMIT = Parameter("limit", "query", {"type": "integer", "minimum": 1, "maximum": 500}, "At most so many jobs.")
 _OFFSET = Parameter("offset", "query", {"type": "integer", "minimum": 0, "maximum": 10_000_000}, "Leave out so many.")
 _STATE = Parameter(
-    "state", "query", {"type": "array", "items": {"type": "string", "enum": [state.value for state in State]}},
+    "state", "query",
+    {"type": "array", "minItems": 1, "items": {"type": "string", "enum": [state.value for state in State]}},
     "Only jobs in these states, comma-separated.",
 )  # fmt: skip
 _PICTURES = ("application/json", "image/png", "image/jpeg", "image/webp")

@@ -163,6 +163,8 @@ deterministic = true
 database = "none"
 [headers]
 Authorization = "Bearer {ADMIN}"
+# Else one is made up, which counts instead of the other.
+X-Flux-Face-Token = "{ADMIN}"
 [checks.unsupported_method]
 # ComfyUI answers GET with the web page's files wherever nothing else does: 404 instead of 405.
 enabled = false
@@ -189,8 +191,8 @@ def test_the_server_does_what_the_document_says(
     for route in SUBMITTING:
         accepted, refused = calls[route, "200"], calls[route, "400"]
         record_property(f"{route} accepted, refused", (accepted, refused))
-        assert accepted >= 20, "else the narrowed document does not reach what it should"
-        assert refused >= 20
+        assert accepted >= 30, "else the narrowed document does not reach what it should"
+        assert refused >= 15
     for route in ("/status/{id}", "/stream/{id}", "/cancel/{id}", "/retry/{id}", "/image/{id}/{filename}"):
         assert calls[route, "200"] >= 3, "followed from another route's answer"
     assert not [call for call in calls if call[1].startswith("5")]

@@ -78,7 +78,7 @@ class Worker:
         environment = {
             **kept,
             "COMFYUI_PATH": str(COMFYUI),
-            "FLUX_FACE_COMFYUI_ARGS": "--cpu",
+            "FLUX_FACE_COMFYUI_ARGS": "--cpu --disable-api-nodes",
             "FLUX_FACE_COMFYUI_PORT": str(self.comfy_port),
             "FLUX_FACE_PROFILES_DIR": str(HERE / "profiles"),
             "FLUX_FACE_TROUBLE_DIR": str(directory),
