@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import PureWindowsPath
 
-from .manifest import HubSource, Model, load_manifest
-from .sources import HUB
+from .manifest import Model, load_manifest
+from .sources import address_of
 
 
 def where_to_get(name: str) -> str | None:
@@ -27,11 +27,7 @@ def where_to_get(name: str) -> str | None:
 
 def page(model: Model) -> str:
     """Where a person finds it: its page on the hub, which also shows the licence, else its address."""
-    source = model.source
-    if not isinstance(source, HubSource):
-        return source.url
-    kind = "datasets/" if source.kind == "dataset" else ""
-    return f"{HUB}/{kind}{source.repository}/blob/{source.revision}/{source.path}"
+    return address_of(model.source, shown_as="blob")
 
 
 def size_text(size: int) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from .errors import ModelError
 from .manifest import HubSource, Licence, Model, UrlSource
@@ -36,16 +36,19 @@ class Remote:
     revision: str | None = None
 
 
-def address_of(source: HubSource | UrlSource, endpoint: str) -> str:
+def address_of(
+    source: HubSource | UrlSource, endpoint: str = HUB, shown_as: Literal["resolve", "blob"] = "resolve"
+) -> str:
     """Where the file is asked for; the hub leads on to one commit.
 
     Args:
         endpoint: address of Hugging Face or of a mirror.
+        shown_as: ``blob`` for the hub's page about the file, in place of the file.
     """
     if isinstance(source, UrlSource):
         return source.url
     kind = "datasets/" if source.kind == "dataset" else ""
-    return f"{endpoint}/{kind}{source.repository}/resolve/{source.revision}/{source.path}"
+    return f"{endpoint}/{kind}{source.repository}/{shown_as}/{source.revision}/{source.path}"
 
 
 def resolve(model: Model, licence: Licence, wire: Wire, endpoint: str) -> Remote:

@@ -11,6 +11,7 @@ from pathlib import Path
 # The library must be in place before pytest imports tests/gguf/*.py, whose package would else be named ``gguf``.
 import gguf  # noqa: F401
 import pytest
+from playwright.sync_api import Browser, sync_playwright
 
 ROOT = Path(__file__).resolve().parent.parent
 COMFYUI = Path(os.environ.get("COMFYUI_PATH") or ROOT / ".comfyui" / "ComfyUI")
@@ -72,6 +73,16 @@ def chromium() -> Path:
             pytest.fail(MISSING)
         pytest.skip(MISSING)
     return program
+
+
+@pytest.fixture(scope="module")
+def browser(chromium: Path) -> Iterator[Browser]:
+    """One Chromium for a file's tests. Playwright's event loop must be gone before tests that have their own."""
+    flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+    with sync_playwright() as playwright:
+        running = playwright.chromium.launch(executable_path=chromium, headless=True, args=flags)
+        yield running
+        running.close()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from ...catalogue.manifest import HubSource, Model, load_manifest
-from ...catalogue.sources import HUB
+from ...catalogue.manifest import load_manifest
+from ...catalogue.sources import address_of
 
 
 def model_links(values: list[Any]) -> list[dict[str, str]]:
@@ -15,13 +15,4 @@ def model_links(values: list[Any]) -> list[dict[str, str]]:
     """
     models = {model.name: model for model in load_manifest().models}
     named = [models[value] for value in values if isinstance(value, str) and value in models]
-    return [{"name": model.name, "url": address(model), "directory": model.folder} for model in named]
-
-
-def address(model: Model) -> str:
-    """Where the file is downloaded by hand."""
-    source = model.source
-    if not isinstance(source, HubSource):
-        return source.url
-    kind = "datasets/" if source.kind == "dataset" else ""
-    return f"{HUB}/{kind}{source.repository}/resolve/{source.revision}/{source.path}"
+    return [{"name": model.name, "url": address_of(model.source), "directory": model.folder} for model in named]

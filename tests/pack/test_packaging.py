@@ -6,16 +6,13 @@ import ast
 import importlib
 import json
 import re
-import subprocess
 import sys
-from pathlib import Path
 from typing import Any
-
-import pytest
 
 from flux_face.devtools.comfyui import COMFYUI_VERSION
 from flux_face.devtools.pack import ROOT
 from flux_face.tests.comfy_server import COMFYUI
+from flux_face.tests.repository import repository_files
 
 # pytest brings tomli where Python has no tomllib yet.
 tomllib = importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
@@ -146,24 +143,11 @@ def test_lock_is_complete_and_names_no_index() -> None:
     assert {_name(requirement) for requirement in _requirements()} <= names
 
 
-def _repository_files() -> list[Path]:
-    """Files that are committed or would be."""
-    if not (ROOT / ".git").exists():
-        pytest.skip("not a git checkout: there is no list of its files")
-    listed = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-        cwd=ROOT,
-        capture_output=True,
-        check=True,
-    ).stdout.decode()
-    return [ROOT / name for name in listed.split("\0") if name and (ROOT / name).is_file()]
-
-
 def _texts() -> dict[str, str]:
     binary = {".gguf", ".safetensors", ".png", ".jpg", ".jpeg", ".webp", ".npz", ".npy", ".onnx", ".pt"}
     return {
         path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8")
-        for path in _repository_files()
+        for path in repository_files()
         if path.suffix not in binary
     }
 
@@ -201,13 +185,13 @@ def test_pack_imports_itself_relatively() -> None:
 
 
 def test_json_files_parse() -> None:
-    for path in _repository_files():
+    for path in repository_files():
         if path.suffix == ".json":
             json.loads(path.read_text(encoding="utf-8"))
 
 
 def test_committed_files_are_small() -> None:
-    sizes = {path.relative_to(ROOT).as_posix(): path.stat().st_size for path in _repository_files()}
+    sizes = {path.relative_to(ROOT).as_posix(): path.stat().st_size for path in repository_files()}
     weights = {name: size for name, size in sizes.items() if name.startswith("starter/models/")}
     assert sum(weights.values()) <= 16 * 10**6
     assert {name: size for name, size in sizes.items() if size > 2 * 10**6 and name not in weights} == {}

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from flux_face.devtools.pack import ROOT
+from flux_face.tests.repository import repository_files
 
 _GIT = ("git", "-c", "user.name=Flux Face", "-c", "user.email=tests@localhost", "-c", "commit.gpgsign=false")
 
@@ -23,19 +24,11 @@ _GIT = ("git", "-c", "user.name=Flux Face", "-c", "user.email=tests@localhost", 
 @pytest.fixture(scope="session")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A git repository of one commit with the files that are committed here or would be."""
-    if not (ROOT / ".git").exists():
-        pytest.skip("not a git checkout: there is no list of its files")
-    listed = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-        cwd=ROOT,
-        capture_output=True,
-        check=True,
-    ).stdout.decode()
     target = tmp_path_factory.mktemp("published") / "flux-face"
-    for name in filter(None, listed.split("\0")):
-        if (ROOT / name).is_file():
-            (target / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(ROOT / name, target / name)
+    for path in repository_files():
+        copy = target / path.relative_to(ROOT)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, copy)
     for command in (["init", "--quiet"], ["add", "--all"], ["commit", "--quiet", "--message", "As it is"]):
         subprocess.run([*_GIT, *command], cwd=target, check=True)
     return target

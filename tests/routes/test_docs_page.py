@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
-from pathlib import Path
 from typing import Any, Literal
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser
 from playwright.sync_api import Page as Tab
 
 from flux_face.tests.comfy_server import Comfy
 from flux_face.tests.routes.client import BASE
 
 pytestmark = pytest.mark.ui
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 PATHS = [f"{BASE}/docs", f"/api{BASE}/docs"]
 Scheme = Literal["light", "dark"]
 
@@ -50,14 +47,6 @@ class Visit:
     tab: Tab
     complaints: list[str] = field(default_factory=list)
     addresses: list[str] = field(default_factory=list)
-
-
-@pytest.fixture(scope="module")
-def browser(chromium: Path) -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=chromium, headless=True, args=FLAGS)
-        yield running
-        running.close()
 
 
 def visit(browser: Browser, url: str, scheme: Scheme = "light") -> Visit:

@@ -11,8 +11,6 @@ from playwright.sync_api import BrowserContext, ConsoleMessage, Locator, Page
 
 from flux_face.tests.comfy_server import Comfy
 
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-
 Renderer = Literal["classic", "vue"]
 RENDERERS: tuple[Renderer, ...] = ("classic", "vue")
 

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 import skimage.data
 from PIL import Image
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser
 
 from flux_face.tests.comfy_server import Comfy
 
-from .comfy_page import FLAGS, ComfyPage
+from .comfy_page import ComfyPage
 
 OpenPage = Callable[..., ComfyPage]
 
@@ -23,15 +23,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if here in item.path.parents:
             item.add_marker(pytest.mark.ui)
-
-
-@pytest.fixture(scope="module")
-def browser(chromium: Path) -> Iterator[Browser]:
-    """One Chromium for a file's tests. Playwright's event loop must be gone before tests that have their own."""
-    with sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=chromium, headless=True, args=FLAGS)
-        yield running
-        running.close()
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """The pictures of docs/images: ComfyUI's page as it is, so that what the documentation shows stays true.
 
-Every run takes them, all but slow ones, which fails when the page cannot come to look like that any more;
+Every run takes them all, which fails when the page cannot come to look like that any more;
 ``python3 dev.py test tests/ui/test_screenshots.py --update-screenshots`` also writes them. A further picture is a line
 in `SHOTS`; where it needs more than a graph and some titles, a function.
 """
@@ -151,9 +151,6 @@ SHOTS: dict[str, Shot] = {
     "jobs": jobs,
 }
 
-# These draw twice; test_qa_inspector.py and test_jobs_panel.py look at the same.
-SLOW = {"verdicts", "jobs"}
-
 
 @pytest.fixture(scope="module")
 def page(comfy: Comfy, browser: Browser) -> Iterator[ComfyPage]:
@@ -181,14 +178,11 @@ def page(comfy: Comfy, browser: Browser) -> Iterator[ComfyPage]:
 
 @pytest.mark.parametrize("name", SHOTS)
 def test_a_picture_can_be_taken(page: ComfyPage, name: str, request: pytest.FixtureRequest) -> None:
-    update = request.config.getoption("--update-screenshots")
-    if name in SLOW and not update:
-        pytest.skip("taken with --update-screenshots; what it shows is tested elsewhere")
     SHOTS[name](page)
     picture = _photograph(page)
     page.page.keyboard.press("Escape")
     page.page.evaluate(_TIDY)
-    if update:
+    if request.config.getoption("--update-screenshots"):
         IMAGES.mkdir(exist_ok=True)
         (IMAGES / f"{name}.jpg").write_bytes(picture)
     assert _size(IMAGES / f"{name}.jpg") == _size(io.BytesIO(picture)) == SIZE
