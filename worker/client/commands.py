@@ -26,7 +26,7 @@ from .items import Item, items_of_csv, items_of_folder, make_item, parse_setting
 from .jobs import Patience, Sending, follow, send
 from .progress import Progress
 from .report import write_report
-from .results import ResultStore, file_stem
+from .results import ResultStore, file_stem, remove_parts
 from .state import BatchState, State
 
 _TRIES = 5
@@ -94,6 +94,7 @@ def batch(options: argparse.Namespace) -> int:
         raise UsageError(f"{options.source} is not there", "Give a folder of photos or a CSV file")
     options.out.mkdir(parents=True, exist_ok=True)
     with BatchState(options.out) as state:
+        remove_parts(options.out)
         known = state.add(items)
         if options.retry_failed:
             state.reopen_failed()

@@ -27,6 +27,7 @@ DOWNLOAD_TRIES = 4
 _AT_A_TIME = 4
 _DATA_URI = re.compile(r"data:image/[a-z0-9.+-]+;base64,", re.IGNORECASE)
 _MAX_STEM_CHARS = 80
+_PART_PREFIX, _PART_SUFFIX = ".flux-face-", ".part"
 _LISTS = {"images": "", "generated": "_generated"}
 
 
@@ -155,7 +156,7 @@ def file_stem(number: int, name: str) -> str:
 
 def write_whole(path: Path, data: bytes) -> None:
     """Write a file so that it is there whole or not at all."""
-    handle, temporary = tempfile.mkstemp(prefix=".", suffix=".part", dir=path.parent)
+    handle, temporary = tempfile.mkstemp(prefix=_PART_PREFIX, suffix=_PART_SUFFIX, dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as stream:
             stream.write(data)
@@ -167,6 +168,12 @@ def write_whole(path: Path, data: bytes) -> None:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def remove_parts(folder: Path) -> None:
+    """Remove what `write_whole` was writing here when its process was killed; for who has the folder to itself."""
+    for part in folder.glob(f"{_PART_PREFIX}*{_PART_SUFFIX}"):
+        part.unlink(missing_ok=True)
 
 
 def _own_address(target: Target, path: str) -> str:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import csv
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from flux_face.tests.comfy_server import free_port
-from flux_face.tests.worker.client.process import QUICK, check_all_done, make_table, png, report, run, start
+from flux_face.tests.worker.client.process import QUICK, ROOT, check_all_done, make_table, png, report, run, start
 from flux_face.tests.worker.client.standin import Endpoint, Knobs, RemoteJob, Trouble
 
 
@@ -121,6 +123,24 @@ def test_a_killed_client_resumes_and_sends_nothing_twice(tmp_path: Path) -> None
     assert len(endpoint.accepted) == 100
     assert all(len(keys) == 1 for keys in endpoint.keys_by_name().values())
     assert {row["attempts"] for row in report(out)} == {1}
+
+
+def test_what_a_killed_client_was_writing_is_removed(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "notes.part").touch()
+    die_while_writing = (
+        "import os, signal, sys; from pathlib import Path; from worker.client.results import write_whole; "
+        "os.fsync = lambda _: os.kill(os.getpid(), signal.SIGKILL); write_whole(Path(sys.argv[1]), b'half a pict')"
+    )
+    command = [sys.executable, "-c", die_while_writing, out / "00001-row-00001_0.png"]
+    killed = subprocess.run(command, cwd=ROOT, check=False, timeout=60)
+    assert killed.returncode == -signal.SIGKILL
+    assert len(list(out.glob(".*"))) == 1
+    with Endpoint() as endpoint:
+        run(["batch", make_table(tmp_path / "in", 1), "--out", out, "--endpoint", "abc", *QUICK], endpoint)
+    check_all_done(out, 1)
+    assert (out / "notes.part").exists()
 
 
 def test_a_resumed_batch_asks_for_what_runs_instead_of_sending_it(tmp_path: Path) -> None:
