@@ -23,6 +23,10 @@ COMFYUI_PATH names a ComfyUI source tree to use instead of the one that is fetch
 
 PASSED_ON = "further arguments are passed on"
 
+# For all tests: most of them wait for a server, which more than two at a time may lack the memory for. A file's tests
+# stay together, as they share its servers.
+TWO_AT_A_TIME = ("-n", "2", "--dist", "loadfile")
+
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command; returns the exit code."""
@@ -56,7 +60,7 @@ def test(workspace: Workspace, _options: argparse.Namespace, rest: list[str]) ->
     environment = _environment(setup.ensure_all(workspace))
     browser.ensure_chromium()
     tests = workspace.root / "tests"
-    where = [] if any(_is_below(tests, argument) for argument in rest) else [tests]
+    where = [] if any(_is_below(tests, argument) for argument in rest) else [*TWO_AT_A_TIME, tests]
     return console.run([workspace.python, "-m", "pytest", "-c", tests / "pytest.ini", *where, *rest], env=environment)
 
 

@@ -6,10 +6,10 @@ specification has it: `GET /` to see whether ComfyUI is there, `POST /upload/ima
 `POST /prompt`, `GET /history/{id}` at once and then every 250 ms, `GET /view`, base64. Its graphs end in SaveImage
 where ours end in Job Output, and load the photo with LoadImage where ours use Load Face Photo.
 
-A graph's own time is known: between the picture's source and the output stands a node that sleeps for a given time,
-100 to 325 ms in steps of 25, so that the ends of the graphs are spread evenly over the original's polls, as those of
-real graphs are. The overhead is all the rest, from the request to the decoded answer: decoding the photo, ComfyUI's own
-work, encoding the picture. The graphs of the last rows have no such node.
+A graph's own time is known: one node takes a given time, 100 to 325 ms in steps of 25, so that the ends of the graphs
+are spread evenly over the original's polls, as those of real graphs are. In that time it makes the picture of one
+colour; a photo it passes on. The overhead is all the rest, from the request to the decoded answer: decoding the photo,
+ComfyUI's own work, encoding the picture. The graphs of the last rows have no such node.
 """
 
 from __future__ import annotations
@@ -74,13 +74,11 @@ class Case:
 
     def our_graph(self) -> Graph:
         """For the profile's file."""
-        source = {"class_type": "FluxFaceLoadPhoto", "inputs": {"photo": "example.png"}}
-        return self._graph(source, {"class_type": "FluxFaceJobOutput", "inputs": {"job_id": ""}})
+        return self._graph(_node("FluxFaceLoadPhoto", photo="example.png"), _node("FluxFaceJobOutput", job_id=""))
 
     def original_graph(self, upload: str | None) -> Graph:
         """With the photo that was uploaded. The saved file's name is new each time, else ComfyUI would do nothing."""
-        source = {"class_type": "LoadImage", "inputs": {"image": upload}}
-        return self._graph(source, {"class_type": "SaveImage", "inputs": {"filename_prefix": uuid.uuid4().hex}})
+        return self._graph(_node("LoadImage", image=upload), _node("SaveImage", filename_prefix=uuid.uuid4().hex))
 
     def check(self, picture: bytes) -> None:
         """Look at a result's header.
@@ -93,13 +91,20 @@ class Case:
             raise RuntimeError(f"asked for {self.size}x{self.size} and got {image.format} {image.size}")
 
     def _graph(self, loader: dict[str, Any], output: dict[str, Any]) -> Graph:
-        colour = {"width": self.size, "height": self.size, "batch_size": 1, "color": 0x336699}
-        graph = {"source": {"class_type": "EmptyImage", "inputs": colour} if self.photo is None else loader}
-        if self.wait_ms:
-            wait = {"images": ["source", 0], "milliseconds": self.wait_ms}
-            graph["wait"] = {"class_type": "BenchWait", "inputs": wait}
+        graph: Graph = {}
+        if self.photo is not None:
+            graph["source"] = loader
+            graph["wait"] = _node("BenchWait", images=["source", 0], milliseconds=self.wait_ms)
+        elif self.wait_ms:
+            graph["source"] = _node("BenchPicture", side=self.size, milliseconds=self.wait_ms)
+        else:
+            graph["source"] = _node("EmptyImage", width=self.size, height=self.size, batch_size=1, color=0x336699)
         graph["output"] = {**output, "inputs": {**output["inputs"], "images": [next(reversed(graph)), 0]}}
         return graph
+
+
+def _node(kind: str, **inputs: object) -> dict[str, Any]:
+    return {"class_type": kind, "inputs": inputs}
 
 
 Way = Callable[[Case], Awaitable[float]]

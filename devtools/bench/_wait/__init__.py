@@ -1,4 +1,4 @@
-"""A pack for the benchmark's ComfyUI, with a node that takes a known time; loaded by ComfyUI, never by the pack."""
+"""A pack for the benchmark's ComfyUI, with nodes that take a known time; loaded by ComfyUI, never by the pack."""
 
 from __future__ import annotations
 
@@ -29,9 +29,32 @@ class BenchWait(io.ComfyNode):
         return io.NodeOutput(images)
 
 
+class BenchPicture(io.ComfyNode):
+    """Makes a picture of one colour within a given time."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="BenchPicture",
+            inputs=[io.Int.Input("side", default=64, min=1), io.Int.Input("milliseconds", default=0, min=0)],
+            outputs=[io.Image.Output()],
+        )
+
+    @classmethod
+    def fingerprint_inputs(cls, **_: object) -> float:
+        return float("nan")
+
+    @classmethod
+    def execute(cls, side: int, milliseconds: int) -> io.NodeOutput:
+        end = time.perf_counter() + milliseconds / 1000
+        picture = torch.tensor([0.2, 0.4, 0.6]).repeat(1, side, side, 1)
+        time.sleep(max(0.0, end - time.perf_counter()))
+        return io.NodeOutput(picture)
+
+
 class BenchNodes(ComfyExtension):
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
-        return [BenchWait]
+        return [BenchWait, BenchPicture]
 
 
 async def comfy_entrypoint() -> BenchNodes:
