@@ -60,7 +60,7 @@ def test(workspace: Workspace, _options: argparse.Namespace, rest: list[str]) ->
     environment = _environment(setup.ensure_all(workspace))
     browser.ensure_chromium()
     tests = workspace.root / "tests"
-    where = [] if any(_is_below(tests, argument) for argument in rest) else [*TWO_AT_A_TIME, tests]
+    where = [] if any(_is_below(tests, argument) for argument in rest) else [*TWO_AT_A_TIME, str(tests)]
     return console.run([workspace.python, "-m", "pytest", "-c", tests / "pytest.ini", *where, *rest], env=environment)
 
 

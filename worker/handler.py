@@ -58,14 +58,27 @@ class Handler:
     """Called by the SDK with one job at a time per task; as many tasks as the worker takes jobs.
 
     Returns RunPod's output, or ``{"error": text}`` with a code in brackets first. Never raises, but for a cancellation.
+
+    Attributes:
+        running: the tasks that are in it.
     """
 
     def __init__(self, settings: Settings, comfyui: ComfyUI) -> None:
+        self.running: set[asyncio.Task[Any]] = set()
         self._settings = settings
         self._comfyui = comfyui
         self._platform = "RUNPOD_WEBHOOK_GET_JOB" in os.environ
 
     async def __call__(self, job: dict[str, Any]) -> Output:
+        task = asyncio.current_task()
+        assert task is not None, "awaited by the SDK"
+        self.running.add(task)
+        try:
+            return await self._answer(job)
+        finally:
+            self.running.discard(task)
+
+    async def _answer(self, job: dict[str, Any]) -> Output:
         started = time.monotonic()
         try:
             async with ProgressReporter(job, self._platform) as progress:

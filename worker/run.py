@@ -69,7 +69,8 @@ def _serve(settings: Settings, comfyui: Supervisor | ExternalComfyUI) -> int:
                 comfyui.stop()
             raise
 
-    shutdown = GracefulShutdown(settings.shutdown_grace_s)
+    handler = Handler(settings, comfyui)
+    shutdown = GracefulShutdown(settings.shutdown_grace_s, handler.running)
 
     def jobs_at_a_time(current: int) -> int:
         """The SDK asks before it takes jobs."""
@@ -83,7 +84,7 @@ def _serve(settings: Settings, comfyui: Supervisor | ExternalComfyUI) -> int:
         log.warning("this runpod SDK lacks %s: a result is lost where a connection breaks as it is sent", error)
     runpod.serverless.register_fitness_check(comfyui_ready)
     config: dict[str, Any] = {
-        "handler": Handler(settings, comfyui),
+        "handler": handler,
         "concurrency_modifier": jobs_at_a_time,
         "refresh_worker": settings.refresh_worker,
     }

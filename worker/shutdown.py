@@ -11,11 +11,15 @@ import asyncio
 import logging
 import signal
 import time
+from collections.abc import Collection
 from types import FrameType
+from typing import Any
 
 log = logging.getLogger(__name__)
 
 LOOK_S = 0.05
+# How long jobs that are cancelled may take to see their graphs stop: a step of a sampler.
+CANCEL_S = 3.0
 
 
 class GracefulShutdown:
@@ -23,10 +27,12 @@ class GracefulShutdown:
 
     Args:
         grace_s: how long running jobs may go on.
+        jobs: the tasks of jobs that run, kept up to date by whoever runs them; cancelled, each cancels its graph.
     """
 
-    def __init__(self, grace_s: float) -> None:
+    def __init__(self, grace_s: float, jobs: Collection[asyncio.Task[Any]]) -> None:
         self._grace_s = grace_s
+        self._jobs = jobs
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[None] | None = None
 
@@ -59,6 +65,11 @@ class GracefulShutdown:
         deadline = time.monotonic() + self._grace_s
         while JobsProgress().get_job_count() and time.monotonic() < deadline:  # noqa: ASYNC110  (the SDK has no event)
             await asyncio.sleep(LOOK_S)
-        # The SDK's loops and, if time is up, the jobs: their handlers cancel their graphs.
+        # The jobs first: when the SDK's loops end, so does the event loop, and with it what is still being sent.
+        late = set(self._jobs)
+        for job in late:
+            job.cancel()
+        if late:
+            await asyncio.wait(late, timeout=CANCEL_S)
         for task in asyncio.all_tasks() - {asyncio.current_task()}:
             task.cancel()

@@ -12,7 +12,7 @@ import pytest
 
 from flux_face.tests.worker.conftest import Production
 from flux_face.tests.worker.cutter import Cutter
-from flux_face.tests.worker.process import SLOW, Worker, free_port, is_running, post, trouble, wait_gone
+from flux_face.tests.worker.process import SLOW, Worker, free_port, get, is_running, post, trouble, wait_gone
 from flux_face.tests.worker.standin import Platform
 
 
@@ -82,7 +82,8 @@ def test_sigterm_cancels_a_long_job_when_its_grace_is_over(
         worker.process.send_signal(signal.SIGTERM)
         assert worker.process.wait(20) == 0
     assert job.results == []
-    platform.wait(lambda: production.active_jobs() == 0, 30, "end of the graph")
+    platform.wait(lambda: production.active_jobs() == 0, 60, "end of the graph")
+    assert get(f"{production.comfy_url}/flux-face/v1/jobs?limit=1")["jobs"][0]["status"] == "CANCELLED"
 
 
 def test_a_broken_event_stream_loses_neither_job_nor_progress(

@@ -133,7 +133,7 @@ def test_what_a_killed_client_was_writing_is_removed(tmp_path: Path) -> None:
         "import os, signal, sys; from pathlib import Path; from worker.client.results import write_whole; "
         "os.fsync = lambda _: os.kill(os.getpid(), signal.SIGKILL); write_whole(Path(sys.argv[1]), b'half a pict')"
     )
-    command = [sys.executable, "-c", die_while_writing, out / "00001-row-00001_0.png"]
+    command = [sys.executable, "-c", die_while_writing, str(out / "00001-row-00001_0.png")]
     killed = subprocess.run(command, cwd=ROOT, check=False, timeout=60)
     assert killed.returncode == -signal.SIGKILL
     assert len(list(out.glob(".*"))) == 1
