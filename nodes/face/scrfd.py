@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .engines import no_progress
 from .resize import resize_8bit
-from .runtime.session import Session, Shape, broken, require
+from .runtime.session import Session, Shape, batch_limit, broken, require
 from .types import Face, FloatArray
 
 SIDE = 640
@@ -50,7 +50,7 @@ class Scrfd:
         if size[0] != size[1]:
             raise broken(session, "detector", f"its input is not square: {size}")
         self._sides = (SIDE, CLOSE_SIDE) if size[0] is None else (size[0],)
-        self._batch = _BATCH if session.inputs[0].shape[0] is None else 1
+        self._batch = batch_limit(session, _BATCH)
         self._session = session
         self._threshold = threshold
         self._overlap = overlap

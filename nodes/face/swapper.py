@@ -104,7 +104,7 @@ class Swapper:
     def draw(self, crops: Tensor, sources: Tensor) -> Drawing:
         """Draws each source in its crop ``[n, k * size, k * size, 3]``, RGB 0..1, k tiles a side.
 
-        All tiles of all crops go through the network in batches of 16.
+        All tiles of all crops go through the network in the same batches, of at most 16.
         """
         factor = crops.shape[1] // self.contract.size
         tiles = split_tiles(crops.to(self.session.device), factor).permute(0, 3, 1, 2)

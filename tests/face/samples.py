@@ -49,3 +49,8 @@ def face_at(x: float, y: float, size: float, tilt: float = 8.0) -> Face:
 def session(path: Path) -> Session:
     """A graph on the CPU."""
     return OrtSession(path, "cpu")
+
+
+def split(count: int, most: int) -> list[int]:
+    """The sizes of the batches that so many items make."""
+    return [min(most, count - start) for start in range(0, count, most)]

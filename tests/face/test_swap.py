@@ -20,14 +20,15 @@ from flux_face.nodes.face.identity import Identity
 from flux_face.nodes.face.onnx_engine import OnnxEngine
 from flux_face.nodes.face.recogniser import Recogniser
 from flux_face.nodes.face.runtime.ort_session import OrtSession
+from flux_face.nodes.face.runtime.session import batch_limit
 from flux_face.nodes.face.scrfd import Scrfd
 from flux_face.nodes.face.swap import SwapResult, photo_identity, swap_faces
-from flux_face.nodes.face.swapper import Swapper
+from flux_face.nodes.face.swapper import BATCH, Swapper
 from flux_face.nodes.face.types import FaceSet
 from flux_face.starter.renderer import PortraitSpec, render_with_truth
 
 from . import graphs
-from .samples import as_image, face_at, photo
+from .samples import as_image, face_at, photo, split
 
 CLASSIC = classic_engine()
 
@@ -154,8 +155,8 @@ def test_faces_of_several_images_share_the_networks_batches(tmp_path: Path) -> N
     identity = engine.identity(images[0], face_at(300, 300, 200))
     recogniser.batches.clear()
     result = swap_faces(engine, images, [identity], faces=placed(5, 640))
-    assert swapper.batches == [5]
-    assert recogniser.batches == [5, 5]
+    assert swapper.batches == split(5, batch_limit(swapper, BATCH))
+    assert recogniser.batches == 2 * split(5, batch_limit(recogniser, BATCH))
     assert torch.equal(result.images[0], result.images[4])
     assert not torch.equal(result.images[0], images[0])
 

@@ -9,7 +9,7 @@ import weakref
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -21,12 +21,12 @@ from flux_face.nodes.errors import UserInputError
 from flux_face.nodes.face.align import crop_face
 from flux_face.nodes.face.contracts import SWAPPERS, Converted, Photo, SwapperContract
 from flux_face.nodes.face.identity import Identity
-from flux_face.nodes.face.runtime.session import Session
+from flux_face.nodes.face.runtime.session import Session, TensorSpec, batch_limit
 from flux_face.nodes.face.runtime.torch_session import TorchSession
-from flux_face.nodes.face.swapper import Swapper
+from flux_face.nodes.face.swapper import BATCH, Swapper
 
 from . import graphs
-from .samples import as_bgr, as_image, face_at, photo, session
+from .samples import as_bgr, as_image, face_at, photo, session, split
 
 cv2 = pytest.importorskip("cv2")
 inswapper = pytest.importorskip("insightface.model_zoo.inswapper")
@@ -338,14 +338,16 @@ def test_a_person_is_converted_once_and_not_kept(tmp_path: Path) -> None:
     assert gone() is None
 
 
-def test_all_tiles_of_all_faces_go_in_batches_of_16(tmp_path: Path) -> None:
+def test_all_tiles_of_all_faces_go_in_the_same_batches(tmp_path: Path) -> None:
     path = graphs.swapper(tmp_path / "inswapper_128.onnx", emap=graphs.random_emap(), batch="n")
     counted = Counted(session(path))
     swapper = Swapper(counted, SWAPPERS[0])
     crops = torch.rand(5, 256, 256, 3, generator=torch.Generator().manual_seed(0))
     sources = swapper.sources([person(seed) for seed in range(5)])
     drawn = swapper.draw(crops, sources).pixels
-    assert counted.batches == [16, 4]
+    limit = batch_limit(counted, BATCH)
+    assert 1 < limit <= BATCH
+    assert counted.batches == split(20, limit)
     # Tile (0, 1) of the second crop by itself, drawn from the second person.
     alone = swapper.draw(crops[1:2, 0::2, 1::2], sources[1:2]).pixels[0]
     torch.testing.assert_close(drawn[1, 0::2, 1::2], alone, atol=1e-5, rtol=0)
@@ -384,3 +386,9 @@ def test_a_network_of_another_size_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserInputError, match="128") as caught:
         Swapper(session(path), SWAPPERS[0])
     assert caught.value.code == "onnx_contract"
+
+
+@pytest.mark.parametrize(("device", "batch", "limit"), [("cuda", None, 16), ("cuda", 1, 1), ("cpu", 1, 1)])
+def test_how_many_go_at_once(device: str, batch: int | None, limit: int) -> None:
+    graph = SimpleNamespace(inputs=[TensorSpec("x", (batch, 3, 128, 128))], device=torch.device(device))
+    assert batch_limit(cast("Session", graph), BATCH) == limit

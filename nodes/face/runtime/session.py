@@ -53,11 +53,9 @@ class Session(Protocol):
 
 
 def run_batched(session: Session, feeds: Mapping[str, Tensor], largest: int = 16) -> list[Tensor]:
-    """All outputs, in the graph's order, for a batch of any size: at most `largest` items at once, and one at a time
-    where the graph's batch is fixed.
-    """
+    """All outputs, in the graph's order, for a batch of any size, in parts of `batch_limit`."""
     count = len(next(iter(feeds.values())))
-    step = largest if all(spec.shape[0] is None for spec in session.inputs) else 1
+    step = batch_limit(session, largest)
     parts = [
         session.run({name: value[start : start + step] for name, value in feeds.items()})
         for start in range(0, count, step)
@@ -65,6 +63,16 @@ def run_batched(session: Session, feeds: Mapping[str, Tensor], largest: int = 16
     if len(parts) == 1:
         return [parts[0][spec.name] for spec in session.outputs]
     return [torch.cat([part[spec.name] for part in parts]) for spec in session.outputs]
+
+
+def batch_limit(session: Session, largest: int) -> int:
+    """How many items a session had best take at once: at most `largest`, and one where the graph's batch is fixed."""
+    if any(spec.shape[0] is not None for spec in session.inputs):
+        return 1
+    if session.device.type != "cpu":
+        return largest
+    # Beyond one item per core a larger batch only drops out of the caches (`dev.py bench face`).
+    return min(largest, max(2, torch.get_num_threads()))
 
 
 def require(session: Session, kind: str, inputs: Sequence[Shape], outputs: Sequence[Shape]) -> None:
