@@ -55,6 +55,19 @@ def test_one_bad_of_four_samples_five_and_again_none(server: Comfy) -> None:
     assert again == result
 
 
+def test_more_attempts_go_on_where_the_others_ended(server: Comfy) -> None:
+    run = uuid.uuid4().hex
+    before = count(server, "sampled")
+    for most, taken in ((1, 1), (2, 2), (4, 3), (4, 3)):
+        graph = ksampler_graph([[0.1], [0.2], [1.0]], run=run, batch=1, max_attempts=most)
+        outputs = server.run(graph)["outputs"]
+        assert outputs["sink"]["result"][0]["report"]["attempts"] == taken
+        (shown,) = outputs["retry"]["flux_face_attempts"]
+        assert len(shown["items"][0]["attempts"]) == taken
+        assert not shown["running"]
+        assert count(server, "sampled") - before == taken
+
+
 def test_interrupting_an_attempt_leaves_the_queue_healthy(server: Comfy) -> None:
     graph = ksampler_graph([[1.0, 0.1], [0.1], [0.1]], run=uuid.uuid4().hex, batch=2)
     graph["verdicts"]["inputs"]["seconds"] = 60.0
