@@ -7,11 +7,15 @@ import { onRunChange } from "./inspector/runs.js"
 import { verdictCards } from "./inspector/verdict_cards.js"
 import { element } from "./lib/dom.js"
 
+const OUTPUT = "FluxFaceJobOutput"
+/** ComfyUI's own picture on a node of a canvas. */
+const PREVIEW = "$$canvas-image-preview"
+
 /** @type {Record<string, import("./inspector/panel.js").View>} */
 const VIEWS = {
   FluxFaceSkinToneQA: { name: "verdicts", height: 240, draw: verdictCards },
   FluxFaceRetry: { name: "attempts", height: 250, draw: attemptStrip, update: updateAttempt },
-  FluxFaceJobOutput: { name: "compare", height: 240, draw: compare },
+  [OUTPUT]: { name: "compare", height: 240, draw: compare },
 }
 
 /** @type {WeakMap<LGraphNode, Panel>} */
@@ -27,6 +31,20 @@ function* nodesOf(graph) {
 /** A node's key in the page's collection of outputs. */
 function outputKey(node) {
   return node.graph.isRootGraph ? String(node.id) : `${node.graph.id}:${node.id}`
+}
+
+/** Where pictures are compared, ComfyUI does not show them a second time below. */
+function hideComparedImages(node) {
+  Object.defineProperty(node, "hideOutputImages", {
+    get: () => Boolean(node.graph && app.nodeOutputs[outputKey(node)]?.flux_face_before),
+  })
+  // Nodes that are elements ask for the property; on a canvas this draws.
+  const before = node.onDrawBackground
+  node.onDrawBackground = function (...values) {
+    if (!this.hideOutputImages) return before?.apply(this, values)
+    const place = this.widgets.findIndex(({ name }) => name === PREVIEW)
+    if (place >= 0) this.widgets.splice(place, 1)
+  }
 }
 
 document.head.append(
@@ -47,6 +65,7 @@ app.registerExtension({
     if (!view) return
     const panel = new Panel(node, view)
     panels.set(node, panel)
+    if (node.constructor.comfyClass === OUTPUT) hideComparedImages(node)
     const before = node.onExecuted
     node.onExecuted = function (output) {
       before?.call(this, output)

@@ -200,11 +200,11 @@ class FluxFaceJobOutput(io.ComfyNode):
 def _preview(
     cls: type[io.ComfyNode], images: torch.Tensor, generated: torch.Tensor | None
 ) -> dict[str, list[ui.SavedResult]]:
-    """Pictures for the web page; before and after under the names that ComfyUI's own Compare Images gives them."""
-    after: list[ui.SavedResult] = ui.PreviewImage(images, cls=cls).as_dict()["images"]
-    if generated is None:
-        return {"images": after}
-    return {"a_images": ui.PreviewImage(generated, cls=cls).as_dict()["images"], "b_images": after}
+    """Pictures for the web page, and those before the swap, which are not among the results that ComfyUI lists."""
+    shown: dict[str, list[ui.SavedResult]] = {"images": ui.PreviewImage(images, cls=cls).as_dict()["images"]}
+    if generated is not None:
+        shown["flux_face_before"] = ui.PreviewImage(generated, cls=cls).as_dict()["images"]
+    return shown
 
 
 NODES: tuple[type[io.ComfyNode], ...] = (FluxFaceLoadPhoto, FluxFaceRequestImage, FluxFaceJobOutput)

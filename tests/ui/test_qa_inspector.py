@@ -36,6 +36,13 @@ _ON_A_STAGE = """() => {
     stage.append(...[...document.querySelectorAll('.flux-face-inspector')].map((panel) => panel.cloneNode(true)))
     document.body.append(stage)
 }"""
+# Pictures that the page itself shows on a node: on a canvas a widget, else elements.
+_OTHER_PICTURES = """(type) => {
+    const node = fluxTest.node(type)
+    const elements = [...document.querySelectorAll(`[data-node-id="${node.id}"] img`)]
+    return elements.filter((image) => !image.closest('.flux-face-inspector')).length +
+        node.widgets.filter(({name}) => name === '$$canvas-image-preview').length
+}"""
 _OUTPUT = "(type) => fluxTest.app.nodeOutputs[fluxTest.node(type).id]"
 
 
@@ -113,6 +120,7 @@ def test_a_run_shows_verdicts_attempts_and_both_sides_of_the_swap(
     expect(both).to_contain_text("2 of 2")
     expect(both.get_by_role("img", name="Picture 2 before the swap")).to_be_visible()
     page.screenshot(screenshots / f"inspector-compare-{renderer}.png")
+    assert page.page.evaluate(_OTHER_PICTURES, "FluxFaceJobOutput") == 0
     for theme in ("light", "dark"):
         page.page.evaluate("(theme) => fluxTest.app.extensionManager.setting.set('Comfy.ColorPalette', theme)", theme)
         expect(page.locator("html.dark-theme")).to_have_count(int(theme == "dark"))
@@ -123,6 +131,35 @@ def test_a_run_shows_verdicts_attempts_and_both_sides_of_the_swap(
         page.page.evaluate("() => document.getElementById('stage').remove()")
         assert found.violations_count == 0, (theme, found.generate_report())
         assert "color-contrast" in {rule["id"] for rule in found.response["passes"]}
+
+
+@pytest.mark.parametrize("renderer", RENDERERS)
+def test_without_anything_to_compare_the_page_shows_the_pictures(
+    open_page: OpenPage, photo: str, screenshots: Path, renderer: Renderer
+) -> None:
+    page = open_page(renderer)
+    page.load_graph(
+        {
+            "photo": {"class_type": "FluxFaceLoadPhoto", "inputs": {"photo": photo}},
+            "output": {"class_type": "FluxFaceJobOutput", "inputs": {"images": ["photo", 0], "job_id": ""}},
+        }
+    )
+    assert page.run()["kind"] == "execution_success"
+    page.centre("FluxFaceJobOutput")
+    page.page.wait_for_function(f"() => ({_OTHER_PICTURES})('FluxFaceJobOutput') === 1")
+    page.screenshot(screenshots / f"inspector-nothing-to-compare-{renderer}.png")
+    page.page.evaluate(
+        "() => fluxTest.node('FluxFaceLoadPhoto').connect(0, fluxTest.node('FluxFaceJobOutput'), 'generated')"
+    )
+    assert page.run()["kind"] == "execution_success"
+    expect(panel(page, "Before and after the swap").get_by_role("slider")).to_be_visible()
+    page.page.wait_for_function(f"() => ({_OTHER_PICTURES})('FluxFaceJobOutput') === 0")
+    # What ComfyUI's own queue shows of the run is the result.
+    listed = page.page.evaluate("async () => (await (await fluxTest.app.api.fetchApi('/jobs')).json()).jobs")
+    preview = max(listed, key=lambda job: job["create_time"])["preview_output"]
+    assert preview["mediaType"] == "images"
+    shown = page.page.evaluate(_OUTPUT, "FluxFaceJobOutput")["images"][0]
+    assert preview["filename"] == shown["filename"]
 
 
 def test_a_cancelled_run_says_where_it_stopped(open_page: OpenPage, photo: str) -> None:

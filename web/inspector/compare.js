@@ -1,19 +1,18 @@
 /**
  * Job Output: before and after the swap, one behind the other with a slider between them.
  *
- * The output has the keys of ComfyUI's own Compare Images, whose slider exists in one of the two renderers only and
- * cannot be moved with the keyboard.
+ * ComfyUI's own Compare Images has a slider in one of the two renderers only, which cannot be moved with the keyboard.
  */
 import { element } from "../lib/dom.js"
 import { picture } from "./parts.js"
 import { words } from "./words.js"
 
 /**
- * @param {{a_images?: object[], b_images?: object[]}} output of the node: before and after, one each per image
+ * @param {{images?: object[], flux_face_before?: object[]}} output of the node: after and before, one each per image
  * @returns {?Node[]} null where the output has no pairs
  */
 export function compare(output) {
-  const { a_images: before, b_images: after } = output
+  const { images: after, flux_face_before: before } = output
   if (!before?.length || !after?.length) return null
   const count = Math.min(before.length, after.length)
   const stage = element("div", { class: "flux-face-compare" })
