@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 
 from .png import write_png
-from .request import OutputFormat
+from .request_models import OutputFormat
 
 _SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
 _JPEG_XMP_HEADER = b"http://ns.adobe.com/xap/1.0/\x00"

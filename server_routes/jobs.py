@@ -15,7 +15,8 @@ from typing import Any
 
 from .clock import now
 from .encode import Picture
-from .request import ImagesAs, JobRequest
+from .request import JobRequest
+from .request_models import ImagesAs
 from .settings import Limits
 
 BASE = "/flux-face/v1"

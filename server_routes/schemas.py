@@ -8,7 +8,8 @@ from typing import Any
 from .bodies import WatchBody
 from .downloads import DownloadBody
 from .jobs import State
-from .request import MAX_PRIORITY, MAX_SEED, SIDE_STEP, Body
+from .request import MAX_PRIORITY, MAX_SEED, SIDE_STEP
+from .request_models import Body
 from .settings import MOST_ATTEMPTS, Settings
 
 _TEXT: Mapping[str, Any] = {"type": "string"}

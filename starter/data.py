@@ -15,7 +15,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from tqdm import tqdm
 
-from .renderer import PortraitSpec, render
+from .portrait import PortraitSpec
+from .renderer import render
 from .vocabulary import ATTRIBUTES, sample, sample_spec
 
 SHARD = 500

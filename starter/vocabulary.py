@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from .renderer import BACKGROUNDS, EYE_COLOURS, HAIR_COLOURS, HAIR_STYLES, SHIRTS, Colour, PortraitSpec, SkinDefect
+from .portrait import BACKGROUNDS, EYE_COLOURS, HAIR_COLOURS, HAIR_STYLES, SHIRTS, Colour, PortraitSpec, SkinDefect
 
 # Monk steps that each skin attribute covers.
 SKIN_TONES: dict[str, tuple[int, ...]] = {

@@ -19,7 +19,7 @@ from ...nodes.skin.colour import ciede2000
 from ...nodes.skin.measure import measure_skin
 from ...nodes.skin.qa import inspect_images
 from ...nodes.skin.thresholds import Thresholds
-from ...starter.renderer import SkinDefect
+from ...starter.portrait import SkinDefect
 from ...tests.skin.portraits import ILLUMINANTS, TONES, portrait
 from ._plot import paired_bars
 from .report import Row, higher, lower

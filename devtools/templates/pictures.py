@@ -8,7 +8,8 @@ import numpy as np
 import skimage.data
 from PIL import Image
 
-from ...starter.renderer import PortraitSpec, render
+from ...starter.portrait import PortraitSpec
+from ...starter.renderer import render
 
 _SIZE = 384
 _WOMAN = PortraitSpec(skin=4, hair_colour="red", hair_style="long", background="blue", femininity=0.9, smile=0.6)

@@ -22,7 +22,7 @@ from flux_face.catalogue.presence import FACE_FOLDERS, OTHER_NAMES
 from flux_face.devtools.comfyui import COMFYUI_VERSION
 from flux_face.nodes.face import identity_folders, model_folders
 from flux_face.nodes.gguf import folders
-from flux_face.server_routes.request import JobInput
+from flux_face.server_routes.request_models import JobInput
 from flux_face.server_routes.settings import Limits
 from flux_face.worker.settings import Settings as WorkerSettings
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from flux_face.starter.renderer import PortraitSpec, render
+from flux_face.starter.portrait import PortraitSpec
+from flux_face.starter.renderer import render
 from flux_face.tests.comfy_server import Comfy
 
 from . import graphs, samples

@@ -19,7 +19,8 @@ from flux_face.nodes.face.classic.tone import in_tone_of
 from flux_face.nodes.face.engines import ColourMethod, SwapSettings, classic_engine
 from flux_face.nodes.face.swap import SwapResult, photo_identity, swap_faces
 from flux_face.nodes.skin.colour import ciede2000, srgb_to_lab
-from flux_face.starter.renderer import HAIR_STYLES, PortraitSpec, render_with_truth
+from flux_face.starter.portrait import HAIR_STYLES, PortraitSpec
+from flux_face.starter.renderer import render_with_truth
 
 ENGINE = classic_engine()
 

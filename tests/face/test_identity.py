@@ -24,7 +24,8 @@ from flux_face.nodes.face.identity import Identity, cosine, unit
 from flux_face.nodes.face.identity_file import REACTOR_RECOGNISER, file_name, load_identity, save_identity
 from flux_face.nodes.face.swap import photo_identity
 from flux_face.nodes.face.types import Face, FloatArray
-from flux_face.starter.renderer import PortraitSpec, render
+from flux_face.starter.portrait import PortraitSpec
+from flux_face.starter.renderer import render
 
 
 class PixelEngine(ClassicEngine):

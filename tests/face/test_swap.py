@@ -25,7 +25,8 @@ from flux_face.nodes.face.scrfd import Scrfd
 from flux_face.nodes.face.swap import SwapResult, photo_identity, swap_faces
 from flux_face.nodes.face.swapper import BATCH, Swapper
 from flux_face.nodes.face.types import FaceSet
-from flux_face.starter.renderer import PortraitSpec, render_with_truth
+from flux_face.starter.portrait import PortraitSpec
+from flux_face.starter.renderer import render_with_truth
 
 from . import graphs
 from .samples import as_image, face_at, photo, split

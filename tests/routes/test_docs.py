@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from flux_face.server_routes.request import Body, JobInput, Policy
+from flux_face.server_routes.request_models import Body, JobInput, Policy
 from flux_face.server_routes.routing import STATUS_CODES
 from flux_face.server_routes.settings import PREFIX, VARIABLES, Limits
 from flux_face.server_routes.webhooks import signed_headers

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from flux_face.nodes.face.types import Face, FaceSet
-from flux_face.starter.renderer import (
+from flux_face.starter.portrait import (
     BACKGROUNDS,
     EYE_COLOURS,
     HAIR_COLOURS,
@@ -19,8 +19,8 @@ from flux_face.starter.renderer import (
     SHIRTS,
     PortraitSpec,
     SkinDefect,
-    render_with_truth,
 )
+from flux_face.starter.renderer import render_with_truth
 
 # Gains per channel, none above 1 as a camera exposes.
 ILLUMINANTS = {

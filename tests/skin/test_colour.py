@@ -18,7 +18,7 @@ from flux_face.nodes.skin.colour import (
     typology_angle,
 )
 from flux_face.nodes.skin.monk import MONK_HEX, monk_lab, nearest_step
-from flux_face.starter.renderer import MONK_HEX as RENDERED_HEX
+from flux_face.starter.portrait import MONK_HEX as RENDERED_HEX
 
 # Sharma, Wu and Dalal 2005, table 1: L*, a*, b* of two colours and their CIEDE2000 difference.
 SHARMA = (

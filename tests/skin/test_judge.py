@@ -13,7 +13,7 @@ from flux_face.nodes.skin.judge import judge_image
 from flux_face.nodes.skin.measure import SkinMeasurement, measure_skin
 from flux_face.nodes.skin.thresholds import PRESETS, Thresholds, thresholds_for
 from flux_face.nodes.skin.verdict import Verdict
-from flux_face.starter.renderer import SkinDefect
+from flux_face.starter.portrait import SkinDefect
 from flux_face.tests.skin.portraits import ILLUMINANTS, TONES, astronaut, group, portrait
 
 CASTS = (SkinDefect.BLUE, SkinDefect.GREEN, SkinDefect.MAGENTA, SkinDefect.RED)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from flux_face.nodes.skin.measure import measure_skin
-from flux_face.starter.renderer import SkinDefect
+from flux_face.starter.portrait import SkinDefect
 from flux_face.tests.skin.portraits import TONES, astronaut, group, portrait
 
 

@@ -16,7 +16,7 @@ from flux_face.nodes.skin.mend import Aim, MendedImage, mend_images
 from flux_face.nodes.skin.nodes import FluxFaceMendSkin
 from flux_face.nodes.skin.regions import face_mask
 from flux_face.nodes.skin.thresholds import Thresholds
-from flux_face.starter.renderer import SkinDefect
+from flux_face.starter.portrait import SkinDefect
 from flux_face.tests.skin.portraits import TONES, face_set, portrait
 
 # Changes of L*, a* and b*.

@@ -20,7 +20,7 @@ from flux_face.nodes.skin.overlay import draw_overlay
 from flux_face.nodes.skin.qa import inspect_images, measure_photo
 from flux_face.nodes.skin.thresholds import Thresholds
 from flux_face.nodes.skin.verdict import Reason, Verdict
-from flux_face.starter.renderer import SkinDefect
+from flux_face.starter.portrait import SkinDefect
 from flux_face.tests.skin.portraits import astronaut, face_set, portrait
 
 

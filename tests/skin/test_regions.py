@@ -8,7 +8,8 @@ import torch
 
 from flux_face.nodes.face.types import Face
 from flux_face.nodes.skin.regions import face_frames, zones
-from flux_face.starter.renderer import PortraitSpec, render_with_truth
+from flux_face.starter.portrait import PortraitSpec
+from flux_face.starter.renderer import render_with_truth
 from flux_face.tests.skin.portraits import face_at
 
 UPRIGHT = np.array([(40, 50), (80, 50), (60, 70), (45, 90), (75, 90)], dtype=np.float32)

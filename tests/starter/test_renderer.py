@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from flux_face.nodes.face.classic.detect import find_candidates
-from flux_face.starter.renderer import MONK_TONES, PortraitSpec, SkinDefect, render, render_with_truth
+from flux_face.starter.portrait import MONK_TONES, PortraitSpec, SkinDefect
+from flux_face.starter.renderer import render, render_with_truth
 from flux_face.starter.vocabulary import sample_spec
 
 

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from playwright.sync_api import Locator
 
-from flux_face.starter.renderer import PortraitSpec, render
+from flux_face.starter.portrait import PortraitSpec
+from flux_face.starter.renderer import render
 from flux_face.tests.comfy_server import Comfy
 
 from .comfy_page import RENDERERS, ComfyPage, Renderer

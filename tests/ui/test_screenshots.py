@@ -22,7 +22,8 @@ from PIL import Image
 from playwright.sync_api import Browser
 
 from flux_face.devtools.pack import ROOT
-from flux_face.starter.renderer import PortraitSpec, render
+from flux_face.starter.portrait import PortraitSpec
+from flux_face.starter.renderer import render
 from flux_face.tests.comfy_server import Comfy
 
 from .comfy_page import ComfyPage
