@@ -133,6 +133,26 @@ def test_a_run_shows_verdicts_attempts_and_both_sides_of_the_swap(
         assert "color-contrast" in {rule["id"] for rule in found.response["passes"]}
 
 
+def test_more_attempts_are_there_after_another_tab_was_looked_at(open_page: OpenPage, photo: str) -> None:
+    page = open_page("vue")
+    open_starter(page, photo, "portrait of an alien", batch=1)
+    page.set_widget("FluxFaceSkinToneQA", "min_score", 1.0)
+    attempts = panel(page, "Attempts at each image")
+    cards = attempts.get_by_role("list", name="Attempts at Image 1").get_by_role("listitem")
+    for most in (2, 3):
+        page.set_widget("FluxFaceRetry", "max_attempts", most)
+        page.centre("FluxFaceRetry")
+        assert page.run()["kind"] == "execution_success"
+        expect(cards).to_have_count(most)
+    other, own = page.locator(".workflow-tab").all()
+    other.click()
+    page.page.wait_for_function("() => !fluxTest.node('FluxFaceRetry')")
+    own.click()
+    page.centre("FluxFaceRetry")
+    expect(cards).to_have_count(3)
+    expect(attempts.get_by_role("status")).to_have_text("0 of 1 passed, 3 sampled")
+
+
 @pytest.mark.parametrize("renderer", RENDERERS)
 def test_without_anything_to_compare_the_page_shows_the_pictures(
     open_page: OpenPage, photo: str, screenshots: Path, renderer: Renderer
