@@ -18,8 +18,9 @@ from typing import Any
 log = logging.getLogger(__name__)
 
 LOOK_S = 0.05
-# How long jobs that are cancelled may take to see their graphs stop: a step of a sampler.
-CANCEL_S = 3.0
+# How long cancelled jobs may take to tell ComfyUI; with the usual grace, less than the 10 s after which containers are
+# killed.
+CANCEL_S = 1.0
 
 
 class GracefulShutdown:

@@ -10,6 +10,7 @@ import torch
 from comfy_api.latest import io
 
 from ..errors import UserInputError
+from ..retry.copies import shows_itself
 from ..sockets import Engine, Faces, Identities, SwapOptions
 from .assign import Assignment, parse_by_hand
 from .engines import FaceEngine, Placement, SwapSettings, classic_engine
@@ -187,7 +188,7 @@ class FluxFaceSwapFace(io.ComfyNode):
             on_progress=progress(2 * len(images)),
         )
         shown = None
-        if preview:
+        if preview and shows_itself():
             both = torch.stack([three_channels(images.float().cpu()), three_channels(result.images)], dim=1)
             pictures = saved(both.flatten(0, 1), cls)
             faces_shown = with_pictures(swap_view(result.faces, result.report), pictures[::2])

@@ -28,8 +28,6 @@ from .strip import AttemptStrip
 
 CATEGORY = "Flux Face/quality"
 
-# Nodes that show pictures where their input `preview` says so.
-_PREVIEWING = frozenset({"FluxFaceSwapFace", "FluxFaceSkinToneQA"})
 # Inputs of the retry node that every attempt makes anew.
 _KEPT_IN_STEP = ("images", "verdicts", "generated", "swap_report")
 
@@ -233,9 +231,6 @@ def _expand(state: RetryState, strip: AttemptStrip, prompt: DynamicPrompt, retry
     for node_id, copy in copies.items():
         for name, value in prompt.get_node(node_id)["inputs"].items():
             copy.inputs[name] = follow(value)
-        if copy.class_type in _PREVIEWING:
-            # The retry node would show it in place of the attempts.
-            copy.inputs.pop("preview", None)
     slots: Any = list(state.slots)
     for node_id, name in plan.latents:
         selection = graph.node(

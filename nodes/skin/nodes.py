@@ -10,13 +10,12 @@ import comfy.model_management
 import torch
 from comfy_api.latest import io, ui
 from comfy_execution.graph_utils import ExecutionBlocker
-from comfy_execution.utils import get_executing_context
 
 from ..errors import UserInputError
 from ..face.engines import FaceEngine, Placement, classic_engine
 from ..face.swap import photo_identity
 from ..face.types import FaceSet
-from ..retry.plan import attempt_of
+from ..retry.copies import shows_itself
 from ..sockets import Engine, Faces, Verdicts
 from ..thumbnails import save_thumbnails
 from .card import inspection_card, skin_card
@@ -29,12 +28,6 @@ from .thresholds import PRESETS, thresholds_for
 from .verdict import Verdict
 
 CATEGORY = "Flux Face/quality"
-
-
-def _is_the_users() -> bool:
-    """Whether the running node is in the user's graph. What a copy shows, the page would keep as the retry node's."""
-    context = get_executing_context()
-    return context is None or attempt_of(context.node_id) == 1
 
 
 def _engine_input() -> io.Input:
@@ -209,7 +202,7 @@ class FluxFaceSkinToneQA(io.ComfyNode):
             _chosen(images, [not verdict.passed for verdict in verdicts]),
             _failed_faces(images, inspections),
             ui={"text": [report], "flux_face_verdicts": [_shown(inspections, skin, images if preview else None)]}
-            if _is_the_users()
+            if shows_itself()
             else None,
         )
 
@@ -313,7 +306,7 @@ class FluxFaceMendSkin(io.ComfyNode):
             verdicts,
             json.dumps(document, allow_nan=False),
             torch.stack([item.mask for item in mended]),
-            ui=ui.PreviewText(describe(verdicts)) if _is_the_users() else None,
+            ui=ui.PreviewText(describe(verdicts)) if shows_itself() else None,
         )
 
 
